@@ -1,0 +1,387 @@
+"""Typed configuration of a run: presets, YAML in and out, errors that name the line.
+
+The text under each field becomes its description in the cockpit and in the
+documentation. A misspelt key is an error that suggests the nearest one.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engine.errors import UserError
+from engine.text import one_line
+
+SCHEMA_VERSION = 1
+"""Version of the run directory: configuration, store and checkpoints together."""
+
+EMBEDDED_MODEL = "smollm2-135m"
+"""The model id that needs no hub: SmolLM2-135M-Instruct out of a Python package."""
+
+
+class Section(BaseModel):
+    """One block of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The base model and where it runs."""
+
+    id: str = Field(EMBEDDED_MODEL, min_length=1)
+    """`smollm2-135m` (needs no hub), a Hugging Face id, or a local folder."""
+    quantize: Literal["auto", "nf4", "none"] = "auto"
+    """4-bit NF4 base through bitsandbytes; `auto` takes 16-bit when it fits on the device."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the frozen base; the adapter is always fp32. `auto` takes bf16 where
+    the device computes in it natively, else fp32."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+class DataConfig(Section):
+    """Where examples come from and how they are split by date."""
+
+    source: str = "demo"
+    """Source of market data; `demo` is the bundled daily series."""
+    window: int = Field(10, ge=5, le=60)
+    """Trading days of prices in the prompt."""
+    horizon: int = Field(1, ge=1, le=10)
+    """Trading days from the as-of date to the outcome."""
+    train_share: float = Field(0.7, gt=0, lt=1)
+    """Share of the calendar, from its start, used for training."""
+    validation_share: float = Field(0.15, gt=0, lt=1)
+    """Share of the calendar after the training part; the rest is the test split."""
+    embargo: int = Field(5, ge=1, le=60)
+    """Trading days dropped at each border between splits; at least the horizon."""
+    sampling: Literal["balanced", "natural"] = "balanced"
+    """`balanced` draws as many UP as DOWN (Stage I), `natural` keeps the market's shares."""
+    max_train_samples: int = Field(2000, ge=2)
+    """Training examples in total, spread over tickers and time."""
+
+    @model_validator(mode="after")
+    def _shares_and_embargo(self) -> Self:
+        if self.train_share + self.validation_share >= 1:
+            raise ValueError("train_share + validation_share must be below 1")
+        if self.embargo < self.horizon:
+            raise ValueError("embargo must be at least the horizon")
+        return self
+
+
+class LoraSection(Section):
+    """The adapter that is trained."""
+
+    r: int = Field(16, ge=1, le=256)
+    """Rank."""
+    alpha: int = Field(32, ge=1)
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout on the adapter's input, in training passes only."""
+    targets: Literal["attention", "all-linear"] = "attention"
+    """`attention` adapts q, k, v and o; `all-linear` the MLP too."""
+
+
+class WarmupConfig(Section):
+    """Supervised steps on templated answers whose direction is a coin flip."""
+
+    steps: int = Field(24, ge=0)
+    """0 leaves the warm-up out."""
+    prompts_per_step: int = Field(2, ge=1)
+    """Prompts in one step."""
+    answers_per_prompt: int = Field(8, ge=1)
+    """Templated answers to each prompt."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate; it rises over the first tenth and falls linearly to zero."""
+
+
+class RolloutConfig(Section):
+    """How completions are sampled."""
+
+    prompts_per_step: int = Field(8, ge=1)
+    """Groups in one step."""
+    group_size: int = Field(8, ge=2, le=64)
+    """Completions sampled per prompt. Two is the least that can give a non-zero advantage;
+    decode memory grows in proportion."""
+    max_new_tokens: int = Field(256, ge=8, le=4096)
+    """Longest completion; one that reaches it is cut and counted as truncated."""
+    temperature: float = Field(1.0, gt=0, le=5)
+    """Divides the logits in sampling and in the log-probabilities of the loss alike."""
+    context: int = Field(2048, ge=128)
+    """Tokens that prompt and completion may take together."""
+
+
+class ObjectiveConfig(Section):
+    """The GRPO loss (dr_grpo: centred advantages, constant normaliser)."""
+
+    clip: float = Field(0.2, gt=0, lt=1)
+    """The probability ratio is clipped to 1 ± clip."""
+    kl_coefficient: float = Field(0.15, ge=0)
+    """Weight of the k3 KL divergence to the reference policy."""
+    iterations: int = Field(1, ge=1, le=16)
+    """Optimiser steps on each block of rollouts."""
+
+
+class OptimizerConfig(Section):
+    """AdamW."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+    """Constant after the warm-up."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    micro_batch_tokens: int = Field(8192, ge=256)
+    """Tokens in one forward and backward pass; a group is never split."""
+
+
+class RewardConfig(Section):
+    """How components become one number."""
+
+    scheme: Literal["stage1"] = "stage1"
+    """Named set of weights."""
+
+
+class ScheduleConfig(Section):
+    """How long, how often."""
+
+    max_steps: int | None = Field(None, ge=1)
+    """GRPO steps; left out: `epochs` over the training examples."""
+    epochs: int = Field(5, ge=1)
+    """Passes over the training examples where max_steps is left out."""
+    save_every: int = Field(100, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(3, ge=2)
+    """Newest checkpoints kept, besides the best one."""
+    eval_every: int = Field(50, ge=1)
+    """Steps between validations."""
+    eval_samples: int = Field(200, ge=1)
+    """Validation examples, fixed by the seed, natural distribution."""
+    max_hours: float | None = Field(None, gt=0)
+    """Stop with a checkpoint after this many hours."""
+
+
+class RunConfig(Section):
+    """Everything that decides what a run does."""
+
+    name: str = Field("stage1", pattern=r"^[A-Za-z0-9._-]{1,48}$")
+    """Short name, part of the run id."""
+    stage: Literal["I"] = "I"
+    """Stage of training."""
+    seed: int = Field(7, ge=0, lt=2**31)
+    """Seed of sampling, data order, adapter initialisation and validation sample."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    lora: LoraSection = LoraSection()
+    warmup: WarmupConfig = WarmupConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    reward: RewardConfig = RewardConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _completion_fits(self) -> Self:
+        if self.rollout.max_new_tokens >= self.rollout.context:
+            raise ValueError("rollout.max_new_tokens must be below rollout.context")
+        return self
+
+    def max_steps(self, num_training_items: int) -> int:
+        """GRPO steps of the whole run."""
+        if self.schedule.max_steps is not None:
+            return self.schedule.max_steps
+        per_epoch = -(-num_training_items // self.rollout.prompts_per_step)
+        return self.schedule.epochs * per_epoch
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "stage1": {
+        "name": "stage1",
+        "model": {"id": "Qwen/Qwen2.5-1.5B-Instruct"},
+    },
+    "demo": {
+        "name": "demo",
+        "lora": {"dropout": 0.0, "targets": "all-linear"},
+        "warmup": {"steps": 24, "learning_rate": 1e-3},
+        "rollout": {
+            "prompts_per_step": 4,
+            "max_new_tokens": 96,
+            "context": 768,
+        },
+        "objective": {"kl_coefficient": 0.02},
+        "optimizer": {"learning_rate": 3e-4, "micro_batch_tokens": 1024},
+        "schedule": {
+            "max_steps": 40,
+            "save_every": 10,
+            "eval_every": 10,
+            "eval_samples": 24,
+        },
+    },
+}
+"""Named starting points; what they leave out keeps its default."""
+
+
+def preset(name: str) -> RunConfig:
+    """The configuration called ``name``.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    return build(_preset_values(name), where=f"preset {name}")
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML configuration and apply ``key.path=value`` overrides.
+
+    A top-level ``preset: NAME`` names the values to start from.
+
+    Raises:
+        UserError: unreadable file, bad YAML, unknown key or value out of range; the message
+            names file, line and key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(
+            f"cannot read the configuration: {reason}", where=one_line(str(path))
+        ) from error
+    return parse(text, where=one_line(str(path)), overrides=overrides)
+
+
+def parse(text: str, *, where: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Parse YAML ``text``; see ``load``."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"not valid YAML: {error.problem}", where=f"{where}:{line}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"not valid YAML: {one_line(str(error))}", where=where) from error
+    if not isinstance(values, dict):
+        raise UserError("a configuration is a mapping of keys to values", where=f"{where}:1")
+    name = values.pop("preset", None)
+    start = _preset_values(name) if name is not None else {}
+    return build(_merge(start, values), where=where, node=root, overrides=overrides)
+
+
+def build(
+    values: dict[str, Any],
+    *,
+    where: str,
+    node: yaml.Node | None = None,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """Validate ``values`` with ``overrides`` on top.
+
+    Raises:
+        UserError: with the line of ``node`` where it holds the offending key.
+    """
+    overridden: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        keys, value = _parse_override(override)
+        overridden[keys] = override
+        values = _merge(values, _nest(keys, value))
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        keys = tuple(str(key) for key in first["loc"])
+        dotted = ".".join(keys)
+        if keys in overridden:
+            place = f"--set {one_line(overridden[keys])}"
+        else:
+            line = _line_of(node, keys)
+            place = f"{where}:{line}:{dotted}" if line else f"{where}:{dotted}" if dotted else where
+        raise UserError(_explain(first, keys), where=place) from error
+
+
+def with_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """``config`` with ``key.path=value`` overrides applied."""
+    return build(config.model_dump(), where="configuration", overrides=overrides)
+
+
+def _preset_values(name: object) -> dict[str, Any]:
+    if not isinstance(name, str) or name not in PRESETS:
+        known = ", ".join(sorted(PRESETS))
+        raise UserError(f"no preset called {one_line(str(name))!r}", fix=f"use one of: {known}")
+    return PRESETS[name]
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = (
+            _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _nest(keys: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for key in reversed(keys):
+        value = {key: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, text = override.partition("=")
+    keys = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(keys):
+        raise UserError(
+            f"{one_line(override)!r} is not key=value",
+            where="--set",
+            fix="write it like --set rollout.group_size=8",
+        )
+    try:
+        return keys, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            "the value is not valid YAML", where=f"--set {one_line(override)}"
+        ) from error
+
+
+def _line_of(node: yaml.Node | None, keys: tuple[str, ...]) -> int | None:
+    """Line (from 1) of the deepest key of ``keys`` that ``node`` holds."""
+    line: int | None = None
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key_node, value_node in node.value:
+            if key_node.value == key:
+                line, node = key_node.start_mark.line + 1, value_node
+                break
+        else:
+            break
+    return line
+
+
+def _explain(error: Any, keys: tuple[str, ...]) -> str:
+    kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _siblings(keys), n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(_siblings(keys))}"
+        return f"unknown key {one_line(keys[-1], 40)!r}{hint}"
+    given = one_line(str(error.get("input")), 60)
+    message = message[:1].lower() + message[1:]
+    return message if kind == "value_error" else f"{message}, not {given!r}"
+
+
+def _siblings(keys: tuple[str, ...]) -> list[str]:
+    section: type[BaseModel] = RunConfig
+    for key in keys[:-1]:
+        field = section.model_fields.get(key)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    names = list(section.model_fields)
+    return [*names, "preset"] if section is RunConfig else names

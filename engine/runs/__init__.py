@@ -1,0 +1,1 @@
+"""Runs on disk: directory, event store, control socket, launcher. Free of torch."""

@@ -1,0 +1,158 @@
+"""The control socket of a run: newline-delimited JSON over a private unix socket.
+
+A command is durable in the store before it is acknowledged, carries an id of its
+sender's choice so that a repeat is not applied twice, and is answered by an event
+once the training loop has acted on it, between two steps.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import socket
+import struct
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.runs.directory import RunDirectory
+from engine.runs.store import EventStore
+from engine.text import one_line
+
+VERBS = ("pause", "resume", "checkpoint", "stop")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_FRAME_BYTES = 64 * 1024
+_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A persisted command waiting for the training loop."""
+
+    id: str
+    verb: str
+
+
+class ControlServer:
+    """Accept commands of this user and queue them for the training loop."""
+
+    def __init__(self, path: Path, store: EventStore) -> None:
+        """Listen on ``path``; commands persisted but unanswered by a dead worker are dropped.
+
+        A ``pause`` sent to a worker that died must not stop the next one hours later, so
+        what was left over is answered as not done.
+        """
+        self._store = store
+        self._path = path
+        self.commands: queue.Queue[Command] = queue.Queue()
+        for identifier, verb in store.unanswered_commands():
+            store.answer(identifier, verb, ok=False, message="the worker ended before acting on it")
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        previous = os.umask(0o077)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(previous)
+        self._socket.listen(8)
+        threading.Thread(target=self._accept, name="control-socket", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening and answer what nobody acted on."""
+        # Closing alone would leave accept() waiting on Linux.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        while not self.commands.empty():
+            left = self.commands.get_nowait()
+            self._store.answer(left.id, left.verb, ok=False, message="the run has ended")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                # Closed by close(): the only way this thread ends.
+                return
+            threading.Thread(
+                target=self._serve, args=(connection,), name="control-client", daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(_TIMEOUT_SECONDS)
+            if _peer_uid(connection) not in (os.getuid(), 0):
+                _send(connection, {"ok": False, "message": "not your run"})
+                return
+            for frame in _frames(connection):
+                _send(connection, self._receive(frame))
+
+    def _receive(self, frame: bytes) -> dict[str, object]:
+        try:
+            request = json.loads(frame)
+            identifier, verb = request["id"], request["verb"]
+            valid = bool(_IDENTIFIER.fullmatch(identifier)) and verb in VERBS
+        except (ValueError, KeyError, TypeError, RecursionError):
+            valid = False
+        if not valid:
+            return {"ok": False, "message": f"expected an id and a verb of {', '.join(VERBS)}"}
+        if self._store.command(identifier, verb, {}):
+            self.commands.put(Command(identifier, verb))
+            return {"ok": True, "id": identifier, "message": "accepted"}
+        return {"ok": True, "id": identifier, "message": "accepted before"}
+
+
+def send(run: RunDirectory, verb: str) -> str:
+    """Send one command; returns its id once the worker has it on disk.
+
+    Raises:
+        UserError: no worker listens, or it refused.
+    """
+    identifier = uuid.uuid4().hex
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(_TIMEOUT_SECONDS)
+    try:
+        with client:
+            client.connect(str(run.socket))
+            _send(client, {"id": identifier, "verb": verb})
+            reply = json.loads(next(_frames(client), b""))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no worker answers for run {run.id}",
+            fix=f"`stonk-tui status {run.id}` tells its state",
+        ) from error
+    if not reply.get("ok"):
+        raise UserError(f"the worker refused: {one_line(str(reply.get('message')))}")
+    return identifier
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    size = struct.calcsize("3i")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _send(connection: socket.socket, message: dict[str, object]) -> None:
+    connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _frames(connection: socket.socket) -> Iterator[bytes]:
+    """Lines of at most 64 KiB; a longer one ends the conversation."""
+    buffer = b""
+    while True:
+        while b"\n" not in buffer:
+            if len(buffer) > _FRAME_BYTES:
+                return
+            chunk = connection.recv(4096)
+            if not chunk:
+                return
+            buffer += chunk
+        frame, _, buffer = buffer.partition(b"\n")
+        yield frame

@@ -1,0 +1,217 @@
+"""Fold a run's events into the one picture that status and cockpit both show.
+
+Pure and replayable: the same events give the same history, whoever folds them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.runs.reader import Event
+
+TERMINAL_STATES = ("finished", "failed")
+STATES = (
+    "starting",
+    "warming_up",
+    "training",
+    "paused",
+    "evaluating",
+    "stopping",
+    *TERMINAL_STATES,
+    "stale",
+)
+
+
+@dataclass
+class Series:
+    """One metric over steps, in order."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def append(self, step: int, value: float) -> None:
+        self.steps.append(step)
+        self.values.append(value)
+
+    def cut_after(self, step: int) -> None:
+        """Forget what came after ``step``."""
+        while self.steps and self.steps[-1] > step:
+            self.steps.pop()
+            self.values.pop()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of a run."""
+
+    name: str
+    step: int
+    validation_reward: float | None
+    time: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A longer piece of work that is not a training step."""
+
+    task: str
+    done: float
+    total: float
+    eta_seconds: float | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """Something that happened, in words."""
+
+    time: float
+    step: int
+    level: str
+    """``info``, ``good``, ``warning`` or ``error``."""
+    text: str
+
+
+@dataclass
+class History:
+    """What is known of a run from its events alone."""
+
+    last_seq: int = 0
+    last_time: float | None = None
+    started: float | None = None
+    attempt: int = 0
+    pid: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of the newest worker: device, device_name, model, num_parameters, max_steps, versions."""
+    state: str = "starting"
+    detail: str = ""
+    step: int = 0
+    max_steps: int | None = None
+    epoch: float = 0.0
+    eta_seconds: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Flat names of the newest step, and of the newest validation under ``validation/``."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of the newest step by phase."""
+    series: dict[str, Series] = field(default_factory=dict)
+    """Every metric over GRPO steps; ``validation/…`` and ``warmup/…`` are series of their own."""
+    milestones: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    best: str | None = None
+    progress: Progress | None = None
+    log: list[LogLine] = field(default_factory=list)
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold ``events``, which follow those folded before, into this history.
+
+        Kinds that this version does not know are skipped: a newer worker may write them.
+        """
+        for event in events:
+            self.last_seq = event.seq
+            self.last_time = event.time
+            self.attempt = event.attempt
+            handler = getattr(self, f"_on_{event.kind}", None)
+            if handler is not None:
+                handler(event, event.payload)
+
+    def _on_worker(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.pid = payload.get("pid", self.pid)
+        self.facts |= payload
+        self.max_steps = payload.get("max_steps", self.max_steps)
+        if self.started is None:
+            self.started = event.time
+        if "pid" in payload:
+            self.state, self.detail, self.progress = "starting", "", None
+
+    def _on_state(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.state = payload["state"]
+        self.detail = payload.get("detail", "")
+        self.progress = None
+        level = {"failed": "error", "finished": "good"}.get(self.state, "info")
+        text = self.state.replace("_", " ") + (f": {self.detail}" if self.detail else "")
+        self._say(event, level, text)
+
+    def _on_progress(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.progress = Progress(
+            task=payload["task"],
+            done=payload["done"],
+            total=payload["total"],
+            eta_seconds=payload.get("eta_seconds"),
+            detail=payload.get("detail", ""),
+        )
+        for name, value in payload.get("metrics", {}).items():
+            self._record(f"warmup/{name}", int(payload["done"]), value)
+
+    def _on_resumed(self, event: Event, payload: Mapping[str, Any]) -> None:
+        step = payload["from_step"]
+        for name, series in self.series.items():
+            if not name.startswith("warmup/"):
+                series.cut_after(step)
+        # Whoever reads the store afresh does not see what was replayed; nor must we.
+        self.metrics = {
+            name: series.values[-1]
+            for name, series in self.series.items()
+            if series.steps
+            and (name.startswith("validation/") or series.steps[-1] == step)
+            and not name.startswith("warmup/")
+        }
+        self.log = [line for line in self.log if line.step <= step]
+        self.checkpoints = [point for point in self.checkpoints if point.step <= step]
+        if self.best not in {point.name for point in self.checkpoints}:
+            self.best = (
+                max(
+                    (point for point in self.checkpoints if point.validation_reward is not None),
+                    key=lambda point: point.validation_reward or 0.0,
+                    default=Checkpoint("", 0, None, 0.0),
+                ).name
+                or None
+            )
+        self.step = step
+        self._say(event, "info", f"goes on from step {step}")
+
+    def _on_step(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.step = event.step
+        self.epoch = payload.get("epoch", self.epoch)
+        self.eta_seconds = payload.get("eta_seconds")
+        self.seconds = payload.get("seconds", {})
+        self.milestones = payload.get("milestones", self.milestones)
+        self.metrics = {
+            name: value for name, value in self.metrics.items() if name.startswith("validation/")
+        }
+        self._take(event.step, payload["metrics"])
+
+    def _on_validation(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.milestones = payload.get("milestones", self.milestones)
+        named = {f"validation/{name}": value for name, value in payload["metrics"].items()}
+        self._take(event.step, named)
+
+    def _on_checkpoint(self, event: Event, payload: Mapping[str, Any]) -> None:
+        point = Checkpoint(
+            payload["name"], event.step, payload.get("validation_reward"), event.time
+        )
+        removed = {point.name, *payload.get("removed", [])}
+        self.checkpoints = [kept for kept in self.checkpoints if kept.name not in removed]
+        self.checkpoints.append(point)
+        if payload.get("best"):
+            self.best = point.name
+        star = ", best so far" if payload.get("best") else ""
+        self._say(event, "good", f"checkpoint {point.name}{star}")
+
+    def _on_command(self, event: Event, payload: Mapping[str, Any]) -> None:
+        level = "info" if payload["ok"] else "warning"
+        self._say(event, level, f"{payload['verb']}: {payload['message']}")
+
+    def _on_notice(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self._say(event, payload.get("level", "info"), payload["text"])
+
+    def _take(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        for name, value in metrics.items():
+            if value is not None:
+                self.metrics[name] = value
+                self._record(name, step, value)
+
+    def _record(self, name: str, step: int, value: float) -> None:
+        self.series.setdefault(name, Series()).append(step, value)
+
+    def _say(self, event: Event, level: str, text: str) -> None:
+        self.log.append(LogLine(event.time, event.step, level, text))

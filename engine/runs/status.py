@@ -1,0 +1,77 @@
+"""The state of a run as a script sees it (``stonk-tui status --json``)."""
+
+from typing import Any
+
+from engine.runs.directory import RunDirectory
+from engine.runs.history import TERMINAL_STATES, History
+from engine.runs.reader import StoreReader
+
+_PAGE = 5000
+
+
+def read_history(run: RunDirectory) -> History:
+    """All that the run's store tells; an empty history where there is no store yet."""
+    history = History()
+    try:
+        reader = StoreReader(run.database)
+    except FileNotFoundError:
+        return history
+    try:
+        while events := reader.events(history.last_seq, _PAGE):
+            history.apply(events)
+    finally:
+        reader.close()
+    return history
+
+
+def effective_state(
+    run: RunDirectory, history: History, *, alive: bool | None = None
+) -> tuple[str, str]:
+    """(state, detail): what the events say, corrected by whether the worker lives.
+
+    ``stale`` is a run that its store calls unfinished and whose worker is gone. Who knows
+    already whether the worker is ``alive`` says so, and no process is looked up.
+    """
+    if alive is None:
+        alive = run.worker() is not None
+    if history.state in TERMINAL_STATES or alive:
+        return history.state, history.detail
+    if history.last_seq == 0:
+        return "stale", f"its worker ended before it could start; see {run.log}"
+    return "stale", f"its worker is gone; `stonk-tui train --resume {run.id}` goes on"
+
+
+def status(run: RunDirectory) -> dict[str, Any]:
+    """Everything ``status --json`` prints; the schema stands in docs/cli.md.
+
+    Raises:
+        UserError: the run was written by a newer version, or its files are damaged.
+    """
+    config = run.config()
+    history = read_history(run)
+    state, detail = effective_state(run, history)
+    process = run.worker()
+    return {
+        "run": run.id,
+        "path": str(run.path),
+        "state": state,
+        "detail": detail,
+        "stage": config.stage,
+        "model": config.model.id,
+        "source": config.data.source,
+        "device": history.facts.get("device"),
+        "step": history.step,
+        "max_steps": history.max_steps,
+        "epoch": history.epoch,
+        "eta_seconds": history.eta_seconds if state == "training" else None,
+        "attempt": history.attempt,
+        "pid": process.pid if process else None,
+        "started": history.started,
+        "updated": history.last_time,
+        "progress": vars(history.progress) if history.progress else None,
+        "metrics": history.metrics,
+        "seconds": history.seconds,
+        "milestones": history.milestones,
+        "checkpoints": [vars(checkpoint) for checkpoint in history.checkpoints],
+        "best": history.best,
+    }

@@ -1,0 +1,256 @@
+"""The writing side of a run's event store; only the worker opens it.
+
+One thread owns the only read-write connection, because a durable commit can take
+tens of milliseconds. Its queue is bounded: a full queue slows training down and
+drops nothing. Rows are committed in batches of 64 or after 50 ms, whichever is
+first; ``flush`` waits until everything before it is durable.
+"""
+
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from engine.config import SCHEMA_VERSION
+from engine.task import ComponentScore, Json
+from engine.text import escape_surrogates
+
+_BATCH_ROWS = 64
+_BATCH_SECONDS = 0.05
+_QUEUE_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class RolloutRecord:
+    """One rollout on its way into the store."""
+
+    group: int
+    sample: int
+    prompt: str
+    subject: Mapping[str, Json]
+    completion: str
+    tokens: int
+    finished: bool
+    reward: float
+    advantage: float
+    prediction: Mapping[str, Json]
+    components: tuple[ComponentScore, ...]
+    cited: tuple[tuple[int, int], ...]
+
+
+class EventStore:
+    """Append events, rollouts and commands of one run."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the store at ``path`` and begin a new attempt."""
+        self._work: queue.Queue[_Job | None] = queue.Queue(_QUEUE_ROWS)
+        self._broken: Exception | None = None
+        connection = _open(path)
+        (newest,) = connection.execute("SELECT coalesce(max(attempt), 0) FROM events").fetchone()
+        self.attempt = int(newest) + 1
+        """Number of this worker among all that worked on the run, from 1."""
+        self._step = 0
+        self._thread = threading.Thread(
+            target=self._write, args=(connection,), name="store-writer", daemon=True
+        )
+        self._thread.start()
+
+    def event(self, kind: str, payload: Mapping[str, Json], *, step: int | None = None) -> None:
+        """Append one event; ``step`` becomes the current step of all that follow."""
+        if step is not None:
+            self._step = step
+        row = (self.attempt, time.time(), kind, self._step, _dump(payload))
+        self._put(
+            lambda db: db.execute(
+                "INSERT INTO events (attempt, time, kind, step, payload) VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
+        )
+
+    def rollouts(self, step: int, records: Sequence[RolloutRecord]) -> None:
+        """Append the rollouts of one step; a group's prompt is stored once."""
+
+        def insert(db: sqlite3.Connection) -> None:
+            prompts: dict[int, int | None] = {}
+            for record in records:
+                if record.group not in prompts:
+                    prompts[record.group] = db.execute(
+                        "INSERT INTO prompts (text, subject) VALUES (?, ?)",
+                        (escape_surrogates(record.prompt), _dump(record.subject)),
+                    ).lastrowid
+                components = [vars(component) for component in record.components]
+                db.execute(
+                    "INSERT INTO rollouts (attempt, step, grp, sample, prompt_id, completion,"
+                    " tokens, finished, reward, advantage, prediction, components, cited)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        self.attempt,
+                        step,
+                        record.group,
+                        record.sample,
+                        prompts[record.group],
+                        escape_surrogates(record.completion),
+                        record.tokens,
+                        record.finished,
+                        record.reward,
+                        record.advantage,
+                        _dump(record.prediction),
+                        _dump(components),
+                        _dump(record.cited),
+                    ),
+                )
+
+        self._put(insert)
+
+    def supersede_after(self, step: int) -> None:
+        """Mark step results and rollouts after ``step`` as replayed; nothing is deleted."""
+
+        def mark(db: sqlite3.Connection) -> None:
+            for table in ("events", "rollouts"):
+                db.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ?", (step,))
+
+        self._put(mark)
+
+    def command(self, identifier: str, verb: str, args: Mapping[str, Json]) -> bool:
+        """Persist a command durably; False when its id is known already."""
+
+        def insert(db: sqlite3.Connection) -> bool:
+            row = (identifier, time.time(), verb, _dump(args))
+            cursor = db.execute(
+                "INSERT OR IGNORE INTO commands (id, time, verb, args) VALUES (?, ?, ?, ?)", row
+            )
+            return cursor.rowcount == 1
+
+        return bool(self._put(insert, durable=True).result())
+
+    def unanswered_commands(self) -> list[tuple[str, str]]:
+        """(id, verb) of the commands that no event answered, oldest first."""
+
+        def select(db: sqlite3.Connection) -> list[tuple[str, str]]:
+            return db.execute(
+                "SELECT id, verb FROM commands WHERE answered = 0 ORDER BY rowid"
+            ).fetchall()
+
+        rows: list[tuple[str, str]] = self._put(select, durable=True).result()
+        return rows
+
+    def answer(self, identifier: str, verb: str, *, ok: bool, message: str) -> None:
+        """Record what became of a command, and tell everyone who watches."""
+
+        def update(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE commands SET answered = 1, ok = ?, answer = ? WHERE id = ?",
+                (ok, message, identifier),
+            )
+
+        self._put(update)
+        self.event("command", {"id": identifier, "verb": verb, "ok": ok, "message": message})
+
+    def flush(self) -> None:
+        """Wait until everything recorded so far is durable."""
+        self._put(lambda db: None, durable=True).result()
+
+    def close(self) -> None:
+        """Flush and release the database."""
+        if self._thread.is_alive():
+            self._work.put(None)
+            self._thread.join()
+        self._raise_if_broken()
+
+    def _put(
+        self, job: Callable[[sqlite3.Connection], Any], *, durable: bool = False
+    ) -> Future[Any]:
+        self._raise_if_broken()
+        item = _Job(job, durable, Future())
+        self._work.put(item)
+        # The writer may have failed, and emptied its queue, since the check above.
+        self._raise_if_broken()
+        return item.future
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise RuntimeError("the run's store cannot be written") from self._broken
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        """Body of the writer thread."""
+        jobs: list[_Job] = []
+        try:
+            closing = False
+            while not closing:
+                batch = self._next_batch()
+                closing = batch[-1] is None
+                jobs = [job for job in batch if job is not None]
+                with connection:
+                    results = [job.run(connection) for job in jobs]
+                for job, result in zip(jobs, results, strict=True):
+                    job.future.set_result(result)
+        except Exception as error:  # noqa: BLE001
+            # Kept for whoever calls next: a store that cannot be written ends the run.
+            self._broken = error
+            self._fail_waiting(jobs, error)
+        finally:
+            connection.close()
+
+    def _next_batch(self) -> "list[_Job | None]":
+        batch = [self._work.get()]
+        deadline = time.monotonic() + _BATCH_SECONDS
+        while len(batch) < _BATCH_ROWS and batch[-1] is not None and not batch[-1].durable:
+            try:
+                batch.append(self._work.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def _fail_waiting(self, jobs: "list[_Job]", error: Exception) -> None:
+        waiting: list[_Job | None] = list(jobs)
+        while not self._work.empty():
+            waiting.append(self._work.get_nowait())
+        for job in waiting:
+            if job is not None and not job.future.done():
+                job.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class _Job:
+    run: Callable[[sqlite3.Connection], Any]
+    durable: bool
+    future: Future[Any]
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL can lose the last commits at power loss.
+    connection.execute("PRAGMA synchronous = FULL")
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        schema = resources.files("engine.runs").joinpath("schema.sql").read_text()
+        # One transaction: a killed worker leaves all of it or nothing, and a reader sees no half.
+        connection.executescript(
+            f"BEGIN; {schema} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"
+        )
+    return connection
+
+
+def _dump(value: Any) -> str:
+    """Compact JSON; NaN and infinities, which JSON does not have, become null."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=False)
+    return escape_surrogates(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    is_broken = isinstance(value, float) and (value != value or value in (1e999, -1e999))
+    return None if is_broken else value

@@ -1,0 +1,92 @@
+"""The seam between the trainer and what is being learnt.
+
+The trainer, the store and the worker know rollouts, component names and
+numbers; a task knows prompts, answers and rewards. Today's only task is the
+direction call (``engine.direction_call``).
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+
+
+@dataclass(frozen=True)
+class ComponentScore:
+    """One named scorer's view of one completion."""
+
+    name: str
+    value: float
+    weight: float
+    """Weight in the reward; 0 for a component that is shown but not trained on."""
+    reason: str
+    """One short line that explains the value to a person."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Everything a task has to say about one completion."""
+
+    components: tuple[ComponentScore, ...]
+    prediction: Mapping[str, Json]
+    """What was understood, ready for JSON; the key ``error`` says why nothing was."""
+    rubric: Mapping[str, float]
+    """The unweighted view: ``prediction`` [0, 0.6], ``reasoning`` [0, 0.4], ``total`` [0, 1]."""
+    cited: tuple[tuple[int, int], ...] = ()
+    """Character spans of the completion in which facts of the prompt were recognised."""
+
+    @property
+    def reward(self) -> float:
+        """The weighted sum of the components."""
+        return sum(component.value * component.weight for component in self.components)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of a task, with what the world answered."""
+
+    key: str
+    """Stable identity of the example, such as ``AAPL:2012-09-14``."""
+    messages: tuple[Mapping[str, str], ...]
+    """Chat messages (``role``, ``content``) without the assistant's answer."""
+    subject: Mapping[str, Json]
+    """What the cockpit shows beside a rollout: for the direction call ``ticker``,
+    ``as_of``, ``actual_direction`` and ``actual_percent``."""
+
+
+class Task(Protocol):
+    """A prompt template, a parser, reward components and metrics over rollouts."""
+
+    name: str
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Component name → weight in the reward, in the order to show."""
+        ...
+
+    def training_item(self, index: int) -> Item:
+        """The ``index``-th draw of the stage's sampler; endless, reproducible by index."""
+        ...
+
+    @property
+    def num_training_items(self) -> int:
+        """How many draws make one epoch."""
+        ...
+
+    def validation_items(self, count: int) -> Sequence[Item]:
+        """A fixed, seeded sample of at most ``count`` validation items, natural distribution."""
+        ...
+
+    def demonstration(self, item: Item, rng: random.Random) -> str:
+        """A templated completion for the warm-up; its verdict is a coin flip of ``rng``."""
+        ...
+
+    def assess(self, item: Item, completion: str) -> Assessment:
+        """Parse and score one completion."""
+        ...
+
+    def metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
+        """Flat metric names and values over a batch; a value that is not known is left out."""
+        ...

@@ -1,0 +1,180 @@
+"""The control socket: durable before it is acknowledged, applied once, deaf to garbage."""
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from engine.config import RunConfig
+from engine.errors import UserError
+from engine.runs import control, directory
+from engine.runs.control import ControlServer
+from engine.runs.directory import RunDirectory
+from engine.runs.reader import StoreReader
+from engine.runs.store import EventStore
+
+SECONDS = 10.0
+
+
+@pytest.fixture
+def run() -> RunDirectory:
+    return directory.create(RunConfig())
+
+
+@pytest.fixture
+def server(run: RunDirectory) -> Iterator[ControlServer]:
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store)
+    yield server
+    server.close()
+    store.close()
+
+
+@contextmanager
+def connection(run: RunDirectory) -> Iterator[socket.socket]:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(SECONDS)
+    with client:
+        client.connect(str(run.socket))
+        yield client
+
+
+def ask(client: socket.socket, frame: bytes) -> dict[str, object]:
+    client.sendall(frame + b"\n")
+    reply = client.makefile("rb").readline()
+    answer: dict[str, object] = json.loads(reply)
+    return answer
+
+
+def stored_commands(run: RunDirectory) -> list[tuple[object, ...]]:
+    database = sqlite3.connect(run.database)
+    rows = database.execute("SELECT id, verb, answered, ok FROM commands ORDER BY rowid").fetchall()
+    database.close()
+    return rows
+
+
+@pytest.mark.parametrize("verb", control.VERBS)
+def test_command_is_on_disk_before_it_is_acknowledged(
+    verb: str, run: RunDirectory, server: ControlServer
+) -> None:
+    identifier = control.send(run, verb)
+    # Another connection sees committed rows only.
+    assert stored_commands(run) == [(identifier, verb, 0, None)]
+    command = server.commands.get(timeout=SECONDS)
+    assert (command.id, command.verb) == (identifier, verb)
+
+
+def test_repeated_id_is_applied_once(run: RunDirectory, server: ControlServer) -> None:
+    frame = b'{"id": "mine", "verb": "pause"}'
+    with connection(run) as client:
+        assert ask(client, frame) == {"ok": True, "id": "mine", "message": "accepted"}
+        assert ask(client, frame) == {"ok": True, "id": "mine", "message": "accepted before"}
+    with connection(run) as client:
+        assert ask(client, frame)["ok"] is True
+    assert server.commands.qsize() == 1
+
+
+GARBAGE = {
+    "no JSON": b"\x00\xff\xfe garbage",
+    "empty": b"",
+    "a list": b"[1, 2]",
+    "deep nesting": b"[" * 20_000,
+    "unknown verb": b'{"id": "a", "verb": "format_disk"}',
+    "verb that is no text": b'{"id": "a", "verb": ["stop"]}',
+    "no id": b'{"verb": "stop"}',
+    "id that is no text": b'{"id": 3, "verb": "stop"}',
+    "empty id": b'{"id": "", "verb": "stop"}',
+    "endless id": b'{"id": "' + b"a" * 65 + b'", "verb": "stop"}',
+    "id that has no encoding": b'{"id": "\\ud800", "verb": "stop"}',
+}
+
+
+@pytest.mark.parametrize("frame", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_refused_and_the_next_command_works(
+    frame: bytes, run: RunDirectory, server: ControlServer
+) -> None:
+    with connection(run) as client:
+        assert ask(client, frame)["ok"] is False
+        assert ask(client, b'{"id": "b", "verb": "stop"}')["ok"] is True
+    assert server.commands.get(timeout=SECONDS).verb == "stop"
+    assert [row[0] for row in stored_commands(run)] == ["b"]
+
+
+def test_frame_without_end_is_cut_off(run: RunDirectory, server: ControlServer) -> None:
+    with connection(run) as client:
+        # The server hangs up while we still send, or after.
+        try:
+            client.sendall(b"x" * (1 << 20))
+            answer = client.recv(1)
+        except (ConnectionResetError, BrokenPipeError):
+            answer = b""
+        assert answer == b""
+    control.send(run, "stop")
+    assert server.commands.get(timeout=SECONDS).verb == "stop"
+
+
+def test_other_users_are_turned_away(
+    run: RunDirectory, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_peer_uid", lambda connection: os.getuid() + 1)
+    with pytest.raises(UserError, match="the worker refused: not your run"):
+        control.send(run, "stop")
+    assert server.commands.empty()
+
+
+def test_peer_of_a_connection_is_known_by_its_user() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert control._peer_uid(ours) == os.getuid()
+
+
+def test_socket_is_reachable_for_its_owner_alone(run: RunDirectory, server: ControlServer) -> None:
+    assert run.socket.stat().st_mode & 0o077 == 0
+    assert run.socket.parent.stat().st_mode & 0o077 == 0
+
+
+def test_command_that_a_dead_worker_left_is_answered_with_no(run: RunDirectory) -> None:
+    store = EventStore(run.database)
+    store.command("old", "pause", {})
+    store.close()
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store)
+    assert server.commands.empty()
+    server.close()
+    store.close()
+    reader = StoreReader(run.database)
+    (event,) = reader.events()
+    reader.close()
+    assert (event.payload["id"], event.payload["ok"]) == ("old", False)
+
+
+def test_command_left_at_the_end_is_answered_with_no(run: RunDirectory) -> None:
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store)
+    identifier = control.send(run, "checkpoint")
+    server.close()
+    store.close()
+    assert stored_commands(run) == [(identifier, "checkpoint", 1, 0)]
+    assert not run.socket.exists()
+
+
+def test_run_without_a_worker_answers_with_one_line(run: RunDirectory) -> None:
+    with pytest.raises(UserError, match=f"no worker answers for run {run.id}"):
+        control.send(run, "stop")
+
+
+def test_socket_that_a_killed_worker_left_does_not_stop_the_next(run: RunDirectory) -> None:
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    left.bind(str(run.socket))
+    left.close()
+    with pytest.raises(UserError):
+        control.send(run, "stop")
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store)
+    control.send(run, "stop")
+    server.close()
+    store.close()

@@ -1,0 +1,77 @@
+"""Reading a store: never writing, never guessing, in short reads."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine.config import SCHEMA_VERSION
+from engine.errors import UserError
+from engine.runs.reader import StoreReader
+from engine.runs.store import EventStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    store = EventStore(tmp_path / "events.db")
+    for number in range(5):
+        store.event("notice", {"number": number})
+    store.close()
+    return tmp_path / "events.db"
+
+
+def test_reader_cannot_write_even_if_it_tried(path: Path) -> None:
+    reader = StoreReader(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._connection.execute("DELETE FROM events")
+    reader.close()
+
+
+def test_reader_sees_what_a_living_writer_commits(path: Path) -> None:
+    reader = StoreReader(path)
+    seen = reader.events()[-1].seq
+    store = EventStore(path)
+    store.event("notice", {"number": 5})
+    store.flush()
+    assert [event.payload["number"] for event in reader.events(seen)] == [5]
+    store.close()
+    reader.close()
+
+
+def test_pages_join_without_gap_or_repeat(path: Path) -> None:
+    reader = StoreReader(path)
+    numbers: list[int] = []
+    seen = 0
+    while page := reader.events(seen, 2):
+        numbers += [event.payload["number"] for event in page]
+        seen = page[-1].seq
+    assert numbers == [0, 1, 2, 3, 4]
+    reader.close()
+
+
+def test_store_that_is_not_there_yet_is_told_from_one_that_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        StoreReader(tmp_path / "events.db")
+    assert not (tmp_path / "events.db").exists()
+    (tmp_path / "events.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(UserError, match="damaged"):
+        StoreReader(tmp_path / "events.db")
+
+
+def test_store_of_a_newer_version_is_one_clear_line(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE meta SET value = ?", (str(SCHEMA_VERSION + 1),))
+    database.close()
+    with pytest.raises(UserError, match="newer stonk-tui; update stonk-tui") as caught:
+        StoreReader(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_found_while_reading_is_an_error_in_words(path: Path) -> None:
+    reader = StoreReader(path)
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE events")
+    database.close()
+    with pytest.raises(UserError, match="cannot be read"):
+        reader.events()
+    reader.close()
