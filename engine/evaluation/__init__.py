@@ -1,0 +1,1 @@
+"""Evaluation: intervals and metrics about predictions."""

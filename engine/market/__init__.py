@@ -1,0 +1,1 @@
+"""Market data, point in time: sources, labels, indicators, splits, samplers and prompts."""

@@ -1,0 +1,168 @@
+"""Labelled rows of a source by split; an Example is built when it is asked for."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.market import indicators
+from engine.market.example import Bar, Example, Label
+from engine.market.history import Days, History, Values
+from engine.market.labels import next_moves
+from engine.market.splits import SPLIT_NAMES, SplitName, chronological
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled rows, ordered by ticker, then day. Every array has one value per row."""
+
+    history: NDArray[np.intp]
+    """Position of the ticker in ``Dataset.histories``."""
+    index: NDArray[np.intp]
+    """Position of the as-of day in the history."""
+    day: Days
+    """As-of day."""
+    up: NDArray[np.bool_]
+    """Whether the market went up."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, positions: NDArray[np.intp]) -> "Rows":
+        """The rows at ``positions``, in that order."""
+        return Rows(
+            self.history[positions], self.index[positions], self.day[positions], self.up[positions]
+        )
+
+
+class Dataset:
+    """Histories with their indicators, labels and splits, computed once."""
+
+    def __init__(
+        self,
+        histories: Sequence[History],
+        *,
+        window: int,
+        horizon: int,
+        train_share: float,
+        validation_share: float,
+        embargo: int,
+    ) -> None:
+        """Compute everything that rows share.
+
+        Args:
+            window: trading days of prices in an example.
+            horizon: trading days from the as-of day to the outcome.
+            train_share, validation_share, embargo: see ``splits.chronological``.
+
+        Raises:
+            UserError: the histories are too short for the splits.
+        """
+        self.histories = tuple(histories)
+        self.window = window
+        self.horizon = horizon
+        self.spans = chronological(
+            np.concatenate([history.days for history in self.histories]),
+            train_share=train_share,
+            validation_share=validation_share,
+            embargo=embargo,
+        )
+        self._positions = {history.ticker: at for at, history in enumerate(self.histories)}
+        self._indicators = [indicators.compute(history) for history in self.histories]
+        self._moves = [
+            next_moves(history.days, history.adjusted, horizon) for history in self.histories
+        ]
+        self._shares = [history.shares for history in self.histories]
+        self._usable = [self._usable_rows(at) for at in range(len(self.histories))]
+        self._rows = {name: self._rows_of(name) for name in SPLIT_NAMES}
+
+    def rows(self, split: SplitName) -> Rows:
+        """Every usable row of a split: window, volatility and label all known."""
+        return self._rows[split]
+
+    def example(self, history: int, index: int) -> Example:
+        """The example of one row.
+
+        Args:
+            history: position of the ticker in ``histories``.
+            index: position of the as-of day in that history; the row must be usable.
+        """
+        source = self.histories[history]
+        known = {name: float(values[index]) for name, values in self._indicators[history].items()}
+        sigma20 = known.pop("sigma20")
+        level = float(source.close[index] / source.adjusted[index])
+        shares = float(self._shares[history][index])
+        for name in indicators.DOLLARS:
+            known[name] *= level
+        for name in indicators.SHARES:
+            known[name] *= shares
+        percent = float(self._moves[history][index])
+        return Example(
+            ticker=source.ticker,
+            company=source.company,
+            as_of=source.days[index].item(),
+            window=_window(source, self._shares[history], index, self.window),
+            indicators={name: value for name, value in known.items() if not np.isnan(value)},
+            sigma20=sigma20,
+            label=Label("UP" if percent > 0 else "DOWN", percent),
+            horizon=self.horizon,
+        )
+
+    def find(self, key: str) -> Example:
+        """The example whose ``key`` is given, such as ``AAPL:2012-09-14``.
+
+        Raises:
+            KeyError: no usable row has this key.
+        """
+        ticker, _, day = key.partition(":")
+        try:
+            history = self._positions[ticker]
+            as_of = np.datetime64(dt.date.fromisoformat(day), "D")
+        except (KeyError, ValueError):
+            raise KeyError(key) from None
+        usable = self._usable[history] & (self.histories[history].days == as_of)
+        if not usable.any():
+            raise KeyError(key)
+        return self.example(history, int(usable.argmax()))
+
+    def _usable_rows(self, history: int) -> NDArray[np.bool_]:
+        known: NDArray[np.bool_] = np.isfinite(self._moves[history])
+        known &= np.isfinite(self._indicators[history]["sigma20"])
+        known[: self.window - 1] = False
+        return known
+
+    def _rows_of(self, split: SplitName) -> Rows:
+        parts = []
+        for at, history in enumerate(self.histories):
+            index = np.flatnonzero(self._usable[at])
+            span = self.spans[split]
+            kept = index[span.holds(history.days[index], history.days[index + self.horizon])]
+            parts.append(
+                Rows(np.full(len(kept), at), kept, history.days[kept], self._moves[at][kept] > 0)
+            )
+        return Rows(
+            np.concatenate([part.history for part in parts]),
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.day for part in parts]),
+            np.concatenate([part.up for part in parts]),
+        )
+
+
+def _window(history: History, shares: Values, index: int, length: int) -> tuple[Bar, ...]:
+    part = slice(index - length + 1, index + 1)
+    # Ratios of adjusted closes hold splits and dividends between two days; the close of the
+    # as-of day gives the level, so that a later split or dividend cannot show.
+    close = history.adjusted[part] / history.adjusted[index] * history.close[index]
+    factor = close / history.close[part]
+    volume = history.volume[part] * (shares[index] / shares[part])
+    columns = (
+        history.days[part],
+        history.open[part] * factor,
+        history.high[part] * factor,
+        history.low[part] * factor,
+        close,
+        volume,
+    )
+    return tuple(Bar(*values) for values in zip(*(c.tolist() for c in columns), strict=True))

@@ -1,0 +1,1 @@
+"""From a completion to its reward: parsing, fact checking, components and schemes."""
