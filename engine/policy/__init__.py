@@ -1,0 +1,1 @@
+"""The policy: base model, adapters, rollouts, log-probabilities."""

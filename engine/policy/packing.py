@@ -1,0 +1,116 @@
+"""Pack a group into one row, so that its prompt is computed once.
+
+A row is ``[prompt | completion 1 | ... | completion G]``. Position ids restart
+after the prompt for every completion, and a block mask lets a token see the prompt
+and its own completion only, so that every completion is conditioned exactly as if
+it stood alone. Equal to one row per completion up to rounding.
+
+Shapes: N rows, L tokens in the longest row, R completions over all rows, T tokens
+in the longest completion.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """A prompt and the completions sampled for it, as token ids."""
+
+    prompt: Sequence[int]
+    completions: Sequence[Sequence[int]]
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the packed row."""
+        return len(self.prompt) + sum(map(len, self.completions))
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Rows ready for one forward pass."""
+
+    input_ids: Tensor
+    """(N, L) int64."""
+    position_ids: Tensor
+    """(N, L) int64."""
+    mask: Tensor
+    """(N, 1, L, L) bool; True where the query (dim 2) may see the key (dim 3)."""
+    predictors: Tensor
+    """(R, T) int64: index into the flattened (N * L) positions whose output predicts a token."""
+    targets: Tensor
+    """(R, T) int64: the token that was sampled there."""
+    target_mask: Tensor
+    """(R, T) bool: False for padding."""
+
+
+def pack(groups: Sequence[TokenGroup], pad_id: int, device: torch.device) -> PackedBatch:
+    """Lay ``groups`` out as one row each; the completions' order is kept, groups adjacent."""
+    longest = max(group.num_tokens for group in groups)
+    num_completions = sum(len(group.completions) for group in groups)
+    widest = max(len(completion) for group in groups for completion in group.completions)
+
+    input_ids = torch.full((len(groups), longest), pad_id, dtype=torch.long)
+    position_ids = torch.zeros((len(groups), longest), dtype=torch.long)
+    # Block 0 is the prompt, block i the i-th completion, -1 padding.
+    block = torch.full((len(groups), longest), -1, dtype=torch.long)
+    predictors = torch.zeros((num_completions, widest), dtype=torch.long)
+    targets = torch.zeros((num_completions, widest), dtype=torch.long)
+    target_mask = torch.zeros((num_completions, widest), dtype=torch.bool)
+
+    completion_row = 0
+    for row, group in enumerate(groups):
+        prompt_length = len(group.prompt)
+        input_ids[row, :prompt_length] = torch.tensor(group.prompt)
+        position_ids[row, :prompt_length] = torch.arange(prompt_length)
+        block[row, :prompt_length] = 0
+        start = prompt_length
+        for index, completion in enumerate(group.completions, start=1):
+            tokens = torch.tensor(completion)
+            length = len(completion)
+            here = slice(start, start + length)
+            input_ids[row, here] = tokens
+            position_ids[row, here] = torch.arange(prompt_length, prompt_length + length)
+            block[row, here] = index
+            # The first token is predicted at the end of the prompt, each other one at
+            # the token before it.
+            positions = torch.arange(start - 1, start - 1 + length)
+            positions[0] = prompt_length - 1
+            predictors[completion_row, :length] = row * longest + positions
+            targets[completion_row, :length] = tokens
+            target_mask[completion_row, :length] = True
+            completion_row += 1
+            start += length
+
+    key, query = block[:, None, :], block[:, :, None]
+    causal = torch.ones((longest, longest), dtype=torch.bool).tril()
+    mask = ((key == 0) | (key == query)) & causal
+    # A padding token sees at least itself: a row of nothing but False would give NaN.
+    mask |= torch.eye(longest, dtype=torch.bool)
+    return PackedBatch(
+        *(
+            tensor.to(device)
+            for tensor in (input_ids, position_ids, mask[:, None], predictors, targets, target_mask)
+        )
+    )
+
+
+def micro_batches(sizes: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Split rows of ``sizes`` tokens into batches of at most ``token_budget`` padded tokens.
+
+    Rows of like length go together; a row over the budget gets a batch of its own.
+    Yields indices into ``sizes``.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        # Sorted by falling length, the first row of a batch is its widest.
+        width = sizes[batch[0]] if batch else sizes[index]
+        if batch and width * (len(batch) + 1) > token_budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
