@@ -1,0 +1,148 @@
+"""Measure the demo on this machine: start-up, step time, memory, and whether it learns.
+
+    python bench/demo.py --seeds 7 8 9            three runs of the `demo` preset
+    python bench/demo.py --seeds 7 --steps 5      a short one, for the times alone
+
+Every run gets its own fresh home, so nothing warmed-up is reused between seeds; the
+converted model is shared. With --second-start, a second run follows each first one to time
+a start that finds everything cached. Prints a table and writes JSON with the machine's
+name. The reward difference is (mean of the last 10 steps) − (mean of the first 10), its
+standard error sqrt(s₁²/10 + s₂²/10) from the steps' own spread.
+"""
+
+import argparse
+import datetime as dt
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from engine.config import preset, with_overrides
+from engine.policy.embedded import default_cache_dir, ensure_embedded_model
+from engine.runs.directory import RunDirectory
+from engine.runs.history import TERMINAL_STATES, History
+from engine.runs.launcher import launch
+from engine.runs.reader import Event, StoreReader
+from engine.runs.status import effective_state, read_history
+
+WINDOW = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7])
+    parser.add_argument("--steps", type=int, help="GRPO steps; left out: those of the preset")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--second-start", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    # Found before the home changes, so that the model is not converted again for every seed.
+    ensure_embedded_model(default_cache_dir(), _quiet)
+    models = default_cache_dir() / "models"
+    os.environ.pop("STONK_CACHE", None)
+    overrides = list(arguments.set)
+    if arguments.steps:
+        overrides.append(f"schedule.max_steps={arguments.steps}")
+
+    results = []
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory(prefix="stonk-bench-") as home:
+            os.environ["STONK_HOME"] = home
+            (Path(home) / "cache").mkdir()
+            (Path(home) / "cache" / "models").symlink_to(models)
+            result = measure([*overrides, f"seed={seed}"])
+            if arguments.second_start:
+                again = measure([*overrides, f"seed={seed}", "schedule.max_steps=1"])
+                result["second_start_seconds"] = again["seconds_to_training"]
+        result["seed"] = seed
+        results.append(result)
+        print(json.dumps(result), flush=True)
+    report = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "runs": results}
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"machine: {report['machine']}")
+
+
+def measure(overrides: list[str]) -> dict[str, Any]:
+    """Run the demo preset to its end and take the figures from its store."""
+    run = launch(with_overrides(preset("demo"), overrides))
+    state, detail = "", ""
+    while state not in (*TERMINAL_STATES, "stale"):
+        time.sleep(0.5)
+        state, detail = effective_state(run, read_history(run))
+    if state != "finished":
+        raise SystemExit(f"the run ended as {state}: {detail}\n{run.log.read_text()[-2000:]}")
+    return figures(events(run), read_history(run))
+
+
+def events(run: RunDirectory) -> list[Event]:
+    """The whole log of a run."""
+    reader = StoreReader(run.database)
+    try:
+        return reader.events(0, 1_000_000)
+    finally:
+        reader.close()
+
+
+def figures(log: list[Event], history: History) -> dict[str, Any]:
+    """Times, memory and learning of one finished run."""
+    start = log[0].time
+    training = next(e.time for e in log if e.kind == "state" and e.payload["state"] == "training")
+    steps = [event for event in log if event.kind == "step"]
+    durations = [event.payload["seconds"]["total"] for event in steps]
+    series = history.series
+    result: dict[str, Any] = {
+        "steps": len(steps),
+        "seconds_to_training": round(training - start, 1),
+        "seconds_to_first_step": round(steps[0].time - start, 1),
+        "step_seconds_mean": round(statistics.fmean(durations), 1),
+        "step_seconds_max": round(max(durations), 1),
+        "peak_memory_gib": round(history.metrics["memory_gib"], 2),
+    }
+    if len(steps) >= 2 * WINDOW:
+        rewards = series["reward/total"].values
+        first, last = rewards[:WINDOW], rewards[-WINDOW:]
+        error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / WINDOW)
+        difference = statistics.fmean(last) - statistics.fmean(first)
+        result |= {
+            "format_last_10": round(statistics.fmean(series["reward/format"].values[-WINDOW:]), 3),
+            "reward_first_10": round(statistics.fmean(first), 4),
+            "reward_last_10": round(statistics.fmean(last), 4),
+            "reward_difference": round(difference, 4),
+            "standard_error": round(error, 4),
+            "difference_in_standard_errors": round(difference / error, 2),
+        }
+    return result
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {model}, no GPU used; "
+        f"Python {platform.python_version()}, {versions}; {dt.date.today().isoformat()}"
+    )
+
+
+def _quiet(phase: str, done: int, total: int) -> None:
+    """The model is usually there; a first conversion takes some twenty seconds."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training: objectives, warm-up, the GRPO loop, milestones, checkpoints."""

@@ -1,0 +1,197 @@
+"""Save and find checkpoints: old or new, never half of one, nothing pickled.
+
+    step-000100/
+      adapter_model.safetensors, adapter_config.json   an ordinary PEFT adapter
+      train/optimizer.safetensors, reference.safetensors, state.json   what resuming needs
+      manifest.json   name, size and SHA-256 of every file; written last
+
+A folder is written beside its final name, made durable, and renamed; only then is it a
+checkpoint. One whose files do not match its manifest is set aside, never deleted.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.config import SCHEMA_VERSION
+from engine.errors import RunFailedError
+from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, load_adapter
+from engine.policy.policy import Policy
+from engine.runs.directory import RunDirectory, fsync_directory, write_atomically
+
+_NAME = re.compile(r"^step-(\d{6,})$")
+_SPARE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What ``load`` gives back beside the weights it put in place."""
+
+    name: str
+    step: int
+    values: Mapping[str, Any]
+    """The trainer's own JSON values."""
+    generator_state: Tensor
+    """uint8 state of the sampling generator."""
+
+
+def save(
+    run: RunDirectory,
+    step: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    values: Mapping[str, Any],
+) -> str:
+    """Write the checkpoint of ``step`` and return its name.
+
+    Raises:
+        RunFailedError: there is no room for it.
+    """
+    name = f"step-{step:06d}"
+    final = run.checkpoints / name
+    if final.exists():
+        # Nothing trained since: the same state is there already.
+        return name
+    _require_space(run)
+    temporary = run.checkpoints / f".tmp-{name}-{secrets.token_hex(4)}"
+    (temporary / "train").mkdir(parents=True, mode=0o700)
+    try:
+        policy.model.save_pretrained(str(temporary), selected_adapters=[POLICY])
+        save_file(
+            adapter_weights(policy.model, REFERENCE), temporary / "train/reference.safetensors"
+        )
+        moments = _optimizer_tensors(optimizer) | {"generator": generator.get_state()}
+        save_file(moments, temporary / "train/optimizer.safetensors")
+        state = {"schema": SCHEMA_VERSION, "step": step, "values": dict(values)}
+        (temporary / "train/state.json").write_text(json.dumps(state), encoding="utf-8")
+        _write_manifest(temporary, step)
+        temporary.rename(final)
+        fsync_directory(run.checkpoints)
+    finally:
+        for leftover in run.checkpoints.glob(".tmp-*"):
+            shutil.rmtree(leftover)
+    return name
+
+
+def newest(run: RunDirectory) -> str | None:
+    """Name of the newest valid checkpoint; damaged ones are renamed to ``damaged-...``."""
+    for name in reversed(names(run)):
+        problem = damage(run.checkpoints / name)
+        if problem is None:
+            return name
+        (run.checkpoints / name).rename(run.checkpoints / f"damaged-{name}-{secrets.token_hex(4)}")
+        print(f"checkpoint {name} is damaged ({problem}); set aside", flush=True)
+    return None
+
+
+def names(run: RunDirectory) -> list[str]:
+    """Checkpoint names by step, oldest first."""
+    found = [path.name for path in run.checkpoints.iterdir() if _NAME.match(path.name)]
+    return sorted(found, key=lambda name: int(name.removeprefix("step-")))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the checkpoint in ``folder``, or None."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        for file in manifest["files"]:
+            path = folder / file["name"]
+            if path.stat().st_size != file["size"] or _sha256(path) != file["sha256"]:
+                return f"{file['name']} was changed"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"no readable manifest: {error}"
+    return None
+
+
+def load(
+    run: RunDirectory, name: str, policy: Policy, optimizer: torch.optim.Optimizer
+) -> SavedState:
+    """Put a valid checkpoint's weights and optimiser state in place.
+
+    Raises:
+        RunFailedError: it does not fit this run's model and configuration.
+    """
+    folder = run.checkpoints / name
+    try:
+        load_adapter(policy.model, load_file(folder / "adapter_model.safetensors"), POLICY)
+        load_adapter(policy.model, load_file(folder / "train/reference.safetensors"), REFERENCE)
+        tensors = load_file(folder / "train/optimizer.safetensors")
+        generator_state = tensors.pop("generator")
+        _restore_optimizer(optimizer, tensors)
+        state = json.loads((folder / "train/state.json").read_text(encoding="utf-8"))
+        return SavedState(name, state["step"], state["values"], generator_state)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RunFailedError(f"{folder}: this checkpoint does not fit the run: {error}") from error
+
+
+def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
+    """Delete all but the newest ``keep`` checkpoints and the best one; returns the deleted."""
+    surplus = [name for name in names(run)[:-keep] if name != best]
+    for name in surplus:
+        shutil.rmtree(run.checkpoints / name)
+    return surplus
+
+
+def mark_best(run: RunDirectory, name: str) -> None:
+    """Record ``name`` as the best checkpoint by validation reward."""
+    write_atomically(run.path / "best_model", name + "\n")
+
+
+def _require_space(run: RunDirectory) -> None:
+    existing = names(run)
+    last = run.checkpoints / existing[-1] if existing else None
+    size = sum(file.stat().st_size for file in last.rglob("*")) if last else 0
+    free = shutil.disk_usage(run.checkpoints).free
+    if free < 2 * size + _SPARE_BYTES:
+        raise RunFailedError(
+            f"{run.checkpoints}: {free / 2**20:.0f} MiB are free, too little for a checkpoint; "
+            f"free some space, then `stonk-tui train --resume {run.id}`"
+        )
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts by parameter index, on the CPU."""
+    return {
+        f"{index}.{key}": value.detach().cpu().contiguous()
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _write_manifest(folder: Path, step: int) -> None:
+    files = []
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        name = path.relative_to(folder).as_posix()
+        files.append({"name": name, "size": path.stat().st_size, "sha256": _sha256(path)})
+    fsync_directory(folder / "train")
+    manifest = {"schema": SCHEMA_VERSION, "step": step, "files": files}
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,84 @@
+"""How commands reach the training loop: between steps, each answered by an event."""
+
+import queue
+import time
+from collections.abc import Callable
+
+from engine.runs.control import Command
+from engine.runs.store import EventStore
+
+
+class StopRequestedError(Exception):
+    """Someone asked the run to stop; raised between two steps."""
+
+
+class Control:
+    """Obey queued commands whenever the loop has nothing half-done."""
+
+    def __init__(
+        self, commands: "queue.Queue[Command]", store: EventStore, deadline: float | None = None
+    ) -> None:
+        """``deadline``: monotonic time at which the run stops by itself."""
+        self._commands = commands
+        self._store = store
+        self._deadline = deadline
+        self._stop_reason: str | None = None
+        self._checkpoint: Callable[[], str] | None = None
+
+    def allow_checkpoints(self, save: Callable[[], str]) -> None:
+        """From now on ``checkpoint`` saves through ``save``, which returns the name."""
+        self._checkpoint = save
+
+    def request_stop(self, reason: str) -> None:
+        """Stop at the next chance; safe to call from a signal handler."""
+        self._stop_reason = reason
+
+    def obey(self, running_state: str) -> None:
+        """Act on all waiting commands; stays inside while paused.
+
+        Args:
+            running_state: the state to announce again after a pause.
+
+        Raises:
+            StopRequestedError: by command, signal or deadline.
+        """
+        paused = False
+        while True:
+            if self._stop_reason is None and self._is_late():
+                self._stop_reason = "the time limit was reached"
+            if self._stop_reason is not None:
+                raise StopRequestedError(self._stop_reason)
+            try:
+                # A signal or the deadline can end a pause too, so the wait is a short one.
+                command = self._commands.get(timeout=0.2) if paused else self._commands.get_nowait()
+            except queue.Empty:
+                if paused:
+                    continue
+                return
+            paused = self._act(command, paused, running_state)
+
+    def _act(self, command: Command, paused: bool, running_state: str) -> bool:
+        """Carry out one command; returns whether the run is paused afterwards."""
+        ok, message = True, ""
+        match command.verb:
+            case "pause":
+                message = "paused already" if paused else "paused"
+                if not paused:
+                    self._store.event("state", {"state": "paused", "detail": ""})
+                paused = True
+            case "resume":
+                ok, message = paused, "goes on" if paused else "the run is not paused"
+                if paused:
+                    self._store.event("state", {"state": running_state, "detail": ""})
+                paused = False
+            case "checkpoint" if self._checkpoint is None:
+                ok, message = False, "nothing to save before the first GRPO step"
+            case "checkpoint":
+                message = f"saved {self._checkpoint()}" if self._checkpoint else ""
+            case "stop":
+                self._stop_reason, message = "stopped by command", "stopping after this step"
+        self._store.answer(command.id, command.verb, ok=ok, message=message)
+        return paused
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline

@@ -1,0 +1,220 @@
+"""The process that owns the device: ``python -m engine.worker RUN_DIRECTORY``.
+
+Started by ``engine.runs.launcher`` in a session of its own with stdio in files. It takes
+the run and the device, loads the model, warms the policy up or resumes it, trains, and
+tells everything through the store.
+"""
+
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from engine.config import RunConfig
+from engine.errors import RunFailedError, UserError
+from engine.runs import devices
+from engine.runs.control import ControlServer
+from engine.runs.directory import RunDirectory, exclusive
+from engine.runs.launcher import busy_device, device_lock
+from engine.runs.store import EventStore
+from engine.task import Json
+from engine.text import one_line
+from engine.training.control import Control, StopRequestedError
+
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
+_LOCK_PATIENCE_SECONDS = 3.0
+"""The launcher looks at the same lock for a moment when it checks that the device is free."""
+
+
+def main(path: Path) -> int:
+    """Work on the run at ``path`` until it ends; returns the exit code."""
+    run = RunDirectory(path)
+    try:
+        with run.locked():
+            return _work(run)
+    except UserError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+def _work(run: RunDirectory) -> int:
+    """Open the store, do the work, and record how it ended."""
+    # A terminal that goes away must not take the run along.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run.record_worker()
+    store = EventStore(run.database)
+    try:
+        config = run.config()
+        store.event("worker", _who(config))
+        store.event("state", {"state": "starting", "detail": ""})
+        with ExitStack() as stack:
+            server = ControlServer(run.socket, store)
+            stack.callback(server.close)
+            hours = config.schedule.max_hours
+            deadline = None if hours is None else time.monotonic() + hours * 3600
+            control = Control(server.commands, store, deadline)
+            signal.signal(
+                signal.SIGTERM, lambda *_: control.request_stop("the worker was told to end")
+            )
+            stack.enter_context(_device_held(run, config.model.device))
+            reason = _train(run, config, store, control)
+        store.event("state", {"state": "finished", "detail": reason})
+        return 0
+    except (UserError, RunFailedError) as error:
+        store.event("state", {"state": "failed", "detail": one_line(str(error), 500)})
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001
+        # The last line of defence of a detached process: whoever watches must learn why.
+        traceback.print_exc()
+        detail = f"{type(error).__name__}: {one_line(str(error), 300)}; see {run.log}"
+        store.event("state", {"state": "failed", "detail": detail})
+        return RunFailedError.exit_code
+    finally:
+        store.close()
+
+
+def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Control) -> str:
+    """Load, warm up or resume, train; returns why it ended."""
+    if note := devices.others_on(config.model.device):
+        store.event("notice", {"level": "warning", "text": note})
+    progress = _ProgressEvents(store)
+    progress("loading libraries", 0, 0)
+    # Late, so that watchers see the run start before the seconds that these imports take.
+    import torch
+
+    from engine.direction_call import DirectionCall
+    from engine.policy.adapters import add_adapters, freeze_reference, trainable_parameters
+    from engine.policy.base_model import end_token_ids, fingerprint, load_base_model
+    from engine.policy.embedded import default_cache_dir
+    from engine.policy.policy import Policy
+    from engine.policy.source import ensure_model
+    from engine.training import checkpoints, loop
+    from engine.training.warmup import warm_up
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    task = DirectionCall.from_config(config)
+    folder = ensure_model(config.model.id, progress=progress)
+    progress("loading the model", 0, 0)
+    device = torch.device(config.model.device)
+    base, tokenizer = load_base_model(folder, config.model, device)
+    num_parameters = base.num_parameters()
+    policy = Policy(
+        model=add_adapters(base, config.lora, config.seed),
+        tokenizer=tokenizer,
+        end_tokens=end_token_ids(base, tokenizer),
+        rollout=config.rollout,
+        micro_batch_tokens=config.optimizer.micro_batch_tokens,
+    )
+    trainable = trainable_parameters(policy.model).values()
+    store.event(
+        "worker",
+        {
+            "model": config.model.id,
+            "dtype": str(base.dtype).removeprefix("torch."),
+            "num_parameters": num_parameters,
+            "num_trainable": sum(parameter.numel() for parameter in trainable),
+            "max_steps": config.max_steps(task.num_training_items),
+            "num_training_items": task.num_training_items,
+            "num_validation_items": len(task.validation_items(config.schedule.eval_samples)),
+            "weights": dict(task.weights),
+        },
+    )
+    optimizer = loop.make_optimizer(policy, config)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    state = loop.Progress()
+    try:
+        if (name := checkpoints.newest(run)) is not None:
+            state = loop.resume(run, policy, optimizer, generator, name)
+            store.supersede_after(state.step)
+            store.event("resumed", {"from_step": state.step}, step=state.step)
+        elif config.warmup.steps > 0:
+            store.event("state", {"state": "warming_up", "detail": ""})
+            progress("warm-up", 0, config.warmup.steps)
+
+            def on_step(done: int, total: int, loss: float) -> None:
+                progress("warm-up", done, total, loss=loss)
+                control.obey("warming_up")
+
+            was_cached = warm_up(
+                policy,
+                task,
+                config,
+                base_fingerprint=fingerprint(folder),
+                cache=default_cache_dir() / "warmups",
+                on_step=on_step,
+            )
+            text = "warmed up" + (" (taken from an earlier run)" if was_cached else "")
+            store.event("notice", {"level": "info", "text": text})
+            freeze_reference(policy.model)
+        return loop.train(run, config, task, policy, optimizer, generator, state, store, control)
+    except StopRequestedError as stop:
+        return f"{stop}, before the first GRPO step"
+
+
+class _ProgressEvents:
+    """Turn progress calls into events, at most five a second, with an estimate of the rest."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._task = ""
+        self._started = self._last = 0.0
+
+    def __call__(self, task: str, done: int, total: int, *, loss: float | None = None) -> None:
+        now = time.monotonic()
+        if task != self._task:
+            self._task, self._started, self._last = task, now, 0.0
+        if now - self._last < 0.2 and done < total and loss is None:
+            return
+        self._last = now
+        payload: dict[str, Json] = {"task": task, "done": done, "total": total}
+        if 0 < done <= total:
+            payload["eta_seconds"] = (now - self._started) / done * (total - done)
+        if loss is not None:
+            payload["metrics"] = {"loss": loss}
+        self._store.event("progress", payload)
+
+
+def _who(config: RunConfig) -> dict[str, Json]:
+    """Facts about this process and machine."""
+    device = config.model.device
+    index = device.partition(":")[2]
+    name = devices.gpus()[int(index)].name if index else platform.processor() or platform.machine()
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "device": device,
+        "device_name": name,
+        "versions": {"python": platform.python_version()}
+        | {library: version(library) for library in _LIBRARIES},
+    }
+
+
+@contextmanager
+def _device_held(run: RunDirectory, device: str) -> Iterator[None]:
+    """Hold the device for the block.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    while True:
+        with exclusive(device_lock(device), run.id) as acquired:
+            if acquired:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise busy_device(device)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,442 @@
+"""The GRPO step, the warm-up, checkpoints and the loop, on a tiny model."""
+
+import dataclasses
+import json
+import math
+import queue
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+
+from engine.config import RunConfig, with_overrides
+from engine.errors import RunFailedError
+from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
+from engine.policy.policy import Policy
+from engine.runs import directory
+from engine.runs.control import Command
+from engine.runs.directory import RunDirectory
+from engine.runs.history import History
+from engine.runs.reader import StoreReader
+from engine.runs.status import read_history
+from engine.runs.store import EventStore
+from engine.task import Assessment, ComponentScore, Item
+from engine.training import checkpoints, loop, steps
+from engine.training.control import Control, StopRequestedError
+from engine.training.objective import Loss
+from engine.training.warmup import warm_up
+from tests.tiny import VowelTask, tiny_base, tiny_config, tiny_policy
+
+
+def _policy(config: RunConfig, seed: int = 0) -> Policy:
+    policy = tiny_policy(seed=seed)
+    policy.rollout = config.rollout
+    return policy
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return tiny_config(
+        tmp_path,
+        rollout={"prompts_per_step": 2, "group_size": 4, "max_new_tokens": 8, "context": 512},
+        optimizer={"learning_rate": 0.01},
+        objective={"kl_coefficient": 0.01},
+    )
+
+
+class Session:
+    """Everything ``loop.train`` needs, made anew as a worker would."""
+
+    def __init__(self, run: RunDirectory, config: RunConfig, task: Any = None) -> None:
+        self.run, self.config = run, config
+        self.task = task or VowelTask()
+        self.policy = _policy(config)
+        self.optimizer = loop.make_optimizer(self.policy, config)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.store = EventStore(run.database)
+        self.commands: queue.Queue[Command] = queue.Queue()
+        self.control = Control(self.commands, self.store)
+        self.progress = loop.Progress()
+
+    def resume(self) -> "Session":
+        name = checkpoints.newest(self.run)
+        assert name is not None
+        self.progress = loop.resume(self.run, self.policy, self.optimizer, self.generator, name)
+        self.store.supersede_after(self.progress.step)
+        self.store.event("resumed", {"from_step": self.progress.step}, step=self.progress.step)
+        return self
+
+    def train(self) -> str:
+        try:
+            return loop.train(
+                self.run,
+                self.config,
+                self.task,
+                self.policy,
+                self.optimizer,
+                self.generator,
+                self.progress,
+                self.store,
+                self.control,
+            )
+        finally:
+            self.store.close()
+
+    def history(self) -> History:
+        return read_history(self.run)
+
+
+def _group(policy: Policy, rewards: list[float]) -> list[steps.GroupRollout]:
+    """One rollout group whose completions were given these rewards."""
+    item = VowelTask().training_item(0)
+    (sampled,) = steps.roll_out(policy, [item], len(rewards), torch.Generator().manual_seed(1))
+    prompt, tokens, completions = sampled
+    assessments = [
+        Assessment((ComponentScore("given", reward, 1.0, ""),), {}, {}) for reward in rewards
+    ]
+    return [steps.GroupRollout(item, prompt, tokens, completions, [""] * len(rewards), assessments)]
+
+
+def _update(
+    policy: Policy, config: RunConfig, rollouts: list[steps.GroupRollout]
+) -> dict[str, float]:
+    advantages, _ = steps.advantages_of(rollouts)
+    groups = [rollout.tokens for rollout in rollouts]
+    needed = config.objective.kl_coefficient > 0
+    reference = policy.reference_logprobs(groups) if needed else None
+    optimizer = loop.make_optimizer(policy, config)
+    return steps.update(policy, optimizer, config, rollouts, advantages, reference)
+
+
+def _logprob_sums(policy: Policy, rollouts: list[steps.GroupRollout]) -> torch.Tensor:
+    with torch.no_grad():
+        return policy.logprobs([rollout.tokens for rollout in rollouts])[0].sum(1)
+
+
+def test_a_rewarded_completion_becomes_likelier_and_a_punished_one_less_likely(
+    config: RunConfig,
+) -> None:
+    config = with_overrides(config, ["objective.kl_coefficient=0", "optimizer.learning_rate=0.001"])
+    policy = _policy(config)
+    rollouts = _group(policy, [1.0, 0.0, 0.5, 0.5])
+    before = _logprob_sums(policy, rollouts)
+    _update(policy, config, rollouts)
+    change = _logprob_sums(policy, rollouts) - before
+    assert change[0] > 0 > change[1]
+
+
+def test_equal_rewards_change_nothing_when_the_kl_coefficient_is_zero(config: RunConfig) -> None:
+    config = with_overrides(config, ["objective.kl_coefficient=0"])
+    policy = _policy(config)
+    rollouts = _group(policy, [0.3, 0.3, 0.3, 0.3])
+    before = adapter_weights(policy.model, POLICY)
+    metrics = _update(policy, config, rollouts)
+    after = adapter_weights(policy.model, POLICY)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "gradient_norm" not in metrics
+
+
+def test_equal_rewards_still_feel_the_kl_term_when_there_is_one(config: RunConfig) -> None:
+    policy = _policy(config)  # its adapter differs from the reference, which is the base
+    rollouts = _group(policy, [0.3, 0.3, 0.3, 0.3])
+    metrics = _update(policy, config, rollouts)
+    assert metrics["kl"] > 0
+    assert metrics["gradient_norm"] > 0
+
+
+def test_micro_batches_add_up_to_the_same_update(config: RunConfig) -> None:
+    weights = []
+    for budget, batches in ((100_000, 1), (100, 2)):
+        policy = _policy(config)
+        policy.micro_batch_tokens = budget
+        rollouts = _group(policy, [1.0, 0.0]) + _group(policy, [0.2, 0.8])
+        assert len(policy.micro_batches([r.tokens for r in rollouts])) == batches
+        _update(policy, config, rollouts)
+        weights.append(adapter_weights(policy.model, POLICY))
+    for name in weights[0]:
+        assert torch.allclose(weights[0][name], weights[1][name], atol=1e-5), name
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(config: RunConfig) -> None:
+    policy = _policy(config)
+    rollouts = _group(policy, [math.nan, 0.0, 0.5, 0.5])
+    before = adapter_weights(policy.model, POLICY)
+    metrics = _update(policy, config, rollouts)
+    assert metrics["skipped"] == 1
+    after = adapter_weights(policy.model, POLICY)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_kl_is_zero_at_the_first_step_whatever_the_dropout(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, lora={"r": 4, "alpha": 8, "dropout": 0.5})
+    policy = tiny_policy(dropout=0.5)
+    policy.rollout = config.rollout
+    freeze_reference(policy.model)
+    metrics = _update(policy, config, _group(policy, [1.0, 0.0]))
+    assert metrics["kl"] == 0
+    assert metrics["clip_fraction"] == 0
+
+
+def test_training_teaches_a_tiny_model_to_write_vowels(config: RunConfig) -> None:
+    config = with_overrides(
+        config,
+        [
+            "schedule.max_steps=40",
+            "schedule.eval_every=40",
+            "schedule.save_every=40",
+            "rollout.group_size=8",
+            "optimizer.learning_rate=0.02",
+        ],
+    )
+    session = Session(directory.create(config), config)
+    assert session.train() == "all 40 steps done"
+    rewards = session.history().series["reward/total"].values
+    first, last = rewards[:10], rewards[-10:]
+    assert sum(last) / 10 > sum(first) / 10 + 0.1
+
+
+def test_warm_up_lowers_the_loss_and_is_cached_by_its_settings(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    config = with_overrides(config, ["warmup.steps=8", "warmup.learning_rate=0.02"])
+    losses: list[float] = []
+
+    def run(config: RunConfig) -> tuple[bool, dict[str, torch.Tensor]]:
+        policy = _policy(config)
+        was_cached = warm_up(
+            policy,
+            VowelTask(),
+            config,
+            base_fingerprint="tiny",
+            cache=tmp_path / "warmups",
+            on_step=lambda done, total, loss: losses.append(loss),
+        )
+        return was_cached, adapter_weights(policy.model, POLICY)
+
+    was_cached, first = run(config)
+    assert not was_cached
+    assert losses[-1] < losses[0] - 0.5
+    was_cached, second = run(config)
+    assert was_cached
+    assert len(losses) == 8
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    was_cached, _ = run(with_overrides(config, ["warmup.learning_rate=0.01"]))
+    assert not was_cached
+
+
+def test_an_interrupted_warm_up_leaves_nothing_in_the_cache(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int, loss: float) -> None:
+        raise StopRequestedError("test")
+
+    with pytest.raises(StopRequestedError):
+        warm_up(
+            _policy(config),
+            VowelTask(),
+            config,
+            base_fingerprint="tiny",
+            cache=tmp_path / "warmups",
+            on_step=stop,
+        )
+    assert not (tmp_path / "warmups").exists()
+
+
+def test_checkpoint_root_is_an_adapter_that_plain_peft_loads(config: RunConfig) -> None:
+    session = Session(directory.create(config), config)
+    session.train()
+    history = session.history()
+    folder = session.run.checkpoints / history.checkpoints[-1].name
+    loaded = peft.PeftModel.from_pretrained(tiny_base(), folder).eval()
+    ids = torch.tensor([[256, 1, 2, 3]])
+    ours = session.policy.causal_model(input_ids=ids).logits
+    assert torch.equal(loaded(input_ids=ids).logits, ours)
+
+
+def test_best_model_names_the_checkpoint_with_the_highest_validation_reward(
+    config: RunConfig,
+) -> None:
+    config = with_overrides(
+        config, ["schedule.max_steps=8", "schedule.keep_checkpoints=2", "schedule.eval_every=1"]
+    )
+    session = Session(directory.create(config), config)
+    session.train()
+    history = session.history()
+    rewards = history.series["validation/reward/total"]
+    best_step = rewards.steps[rewards.values.index(max(rewards.values))]
+    assert history.best == f"step-{best_step:06d}"
+    assert (session.run.path / "best_model").read_text() == f"{history.best}\n"
+    kept = checkpoints.names(session.run)
+    assert history.best in kept
+    assert {point.name for point in history.checkpoints} == set(kept)
+    assert len(kept) <= 3
+
+
+def _stop_after(steps_done: int) -> Callable[[Session], None]:
+    def arrange(session: Session) -> None:
+        assess = session.task.assess
+        calls = 0
+
+        def counting(item: Item, completion: str) -> Assessment:
+            nonlocal calls
+            calls += 1
+            if calls == steps_done * 8:
+                session.commands.put(Command("s", "stop"))
+            return assess(item, completion)
+
+        session.task.assess = counting
+
+    return arrange
+
+
+def test_a_resumed_run_takes_the_very_steps_that_an_uninterrupted_one_takes(
+    config: RunConfig,
+) -> None:
+    config = with_overrides(config, ["schedule.max_steps=6", "schedule.eval_every=3"])
+    whole = Session(directory.create(config), config)
+    whole.train()
+    again = Session(directory.create(config), config)
+    again.train()
+    run = directory.create(config)
+    first = Session(run, config)
+    _stop_after(4)(first)
+    assert first.train() == "stopped by command"
+    assert first.progress.step == 4
+    second = Session(run, config).resume()
+    second.train()
+
+    expected = adapter_weights(whole.policy.model, POLICY)
+    control = adapter_weights(again.policy.model, POLICY)
+    resumed = adapter_weights(second.policy.model, POLICY)
+    for name in expected:
+        assert torch.equal(expected[name], control[name])
+        assert torch.equal(expected[name], resumed[name])
+    assert whole.history().series["reward/total"] == second.history().series["reward/total"]
+    assert second.history().attempt == 2
+
+
+def test_steps_after_the_checkpoint_are_superseded_by_the_resume(config: RunConfig) -> None:
+    run = directory.create(config)
+    session = Session(run, config)
+    session.train()  # 4 steps, checkpoints at 2 and 4
+    shutil.rmtree(run.checkpoints / "step-000004")
+    shutil.rmtree(run.checkpoints / "step-000003", ignore_errors=True)
+    resumed = Session(run, config).resume()
+    assert resumed.progress.step == 2
+    resumed.train()
+    reader = StoreReader(run.database)
+    steps_shown = [event.step for event in reader.events() if event.kind == "step"]
+    rollouts = reader.newest_rollouts(limit=1000)
+    reader.close()
+    assert steps_shown == [1, 2, 3, 4]
+    assert len(rollouts) == 4 * 8
+    assert resumed.history().series["reward/total"].steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "train/state.json").write_text("{}"),
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "train/optimizer.safetensors").unlink(),
+    ],
+)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
+    config: RunConfig, damage: Callable[[Path], None]
+) -> None:
+    session = Session(directory.create(config), config)
+    session.train()
+    *_, before, newest = checkpoints.names(session.run)
+    damage(session.run.checkpoints / newest)
+    assert checkpoints.newest(session.run) == before
+    assert any(
+        path.name.startswith(f"damaged-{newest}") for path in session.run.checkpoints.iterdir()
+    )
+
+
+def test_a_failed_save_leaves_no_checkpoint_and_no_leftovers(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = directory.create(config)
+    session = Session(run, config)
+
+    def fail(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "_write_manifest", fail)
+    with pytest.raises(OSError, match="No space"):
+        session.train()
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_a_full_disk_is_said_before_a_checkpoint_is_begun(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = directory.create(config)
+    full = shutil.disk_usage(run.path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(RunFailedError, match="too little for a checkpoint"):
+        Session(run, config).train()
+
+
+def test_every_command_is_answered_by_an_event(config: RunConfig) -> None:
+    session = Session(directory.create(config), config)
+    for number, verb in enumerate(["pause", "pause", "resume", "resume", "checkpoint", "stop"]):
+        session.store.command(str(number), verb, {})
+        session.commands.put(Command(str(number), verb))
+    assert session.train() == "stopped by command"
+    reader = StoreReader(session.run.database)
+    answers = [event.payload for event in reader.events() if event.kind == "command"]
+    states = [event.payload["state"] for event in reader.events() if event.kind == "state"]
+    reader.close()
+    assert [(answer["verb"], answer["ok"]) for answer in answers] == [
+        ("pause", True),
+        ("pause", True),
+        ("resume", True),
+        ("resume", False),
+        ("checkpoint", True),
+        ("stop", True),
+    ]
+    assert answers[4]["message"] == "saved step-000000"
+    assert states == ["training", "paused", "training", "stopping"]
+
+
+def test_three_updates_in_a_row_that_are_not_finite_end_the_run(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = steps.grpo_loss
+
+    def broken(*args: Any, **kwargs: Any) -> Loss:
+        loss = sound(*args, **kwargs)
+        return dataclasses.replace(loss, value=loss.value * math.nan)
+
+    monkeypatch.setattr(steps, "grpo_loss", broken)
+    session = Session(directory.create(config), config)
+    before = adapter_weights(session.policy.model, POLICY)
+    with pytest.raises(RunFailedError, match="not finite in 3 steps"):
+        session.train()
+    after = adapter_weights(session.policy.model, POLICY)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_rollouts_are_stored_with_prompt_components_and_advantage(config: RunConfig) -> None:
+    session = Session(directory.create(config), config)
+    session.train()
+    reader = StoreReader(session.run.database)
+    group = reader.group(step=1, group=0)
+    reader.close()
+    assert len(group) == 4
+    assert "Write vowels, please" in group[0].prompt
+    assert group[0].subject == session.task.training_item(0).subject
+    mean = sum(rollout.reward for rollout in group) / 4
+    for rollout in group:
+        assert rollout.advantage == pytest.approx(rollout.reward - mean, abs=1e-6)
+        assert rollout.components[0]["name"] == "vowels"
+    state = json.loads((session.run.checkpoints / "step-000004/train/state.json").read_text())
+    assert state["step"] == 4
