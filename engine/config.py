@@ -214,8 +214,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "max_new_tokens": 96,
             "context": 768,
         },
-        "objective": {"kl_coefficient": 0.02},
-        "optimizer": {"learning_rate": 3e-4, "micro_batch_tokens": 1024},
+        "objective": {"kl_coefficient": 0.05},
+        "optimizer": {"learning_rate": 2e-4, "micro_batch_tokens": 1024},
         "schedule": {
             "max_steps": 40,
             "save_every": 10,

@@ -75,9 +75,10 @@ class DirectionCall:
         self.weights = SCHEMES[scheme]
         self._seed = seed
         rows = dataset.rows("train")
-        choose = sampler.balanced if data.sampling == "balanced" else sampler.natural
+        is_balanced = data.sampling == "balanced"
+        choose = sampler.balanced if is_balanced else sampler.natural
         self._rows = rows.take(choose(rows, data.max_train_samples, seed))
-        self._order = sampler.Shuffled(range(len(self._rows)), seed)
+        self._order = sampler.Shuffled(range(len(self._rows)), seed, blocks=2 if is_balanced else 1)
         self._known = lru_cache(_CACHED_PROMPTS)(self._find)
 
     @classmethod

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: spinning threads starve the worker processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
 
 # Read before any test changes the environment. Converting takes long enough that

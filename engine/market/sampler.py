@@ -41,6 +41,9 @@ def balanced(rows: Rows, limit: int, seed: int) -> Positions:
 
     Each side is spread over the order of ``rows``, so over tickers and time.
 
+    Returns:
+        (2 n,) positions: n of UP, then n of DOWN.
+
     Raises:
         UserError: one of the two sides has no row.
     """
@@ -63,22 +66,29 @@ def over_time(rows: Rows, limit: int, seed: int) -> Positions:
 
 
 class Shuffled:
-    """An endless order over a fixed set: one permutation per epoch, seeded by (seed, epoch)."""
+    """An endless order over a fixed set: one permutation per epoch, seeded by (seed, epoch).
 
-    def __init__(self, members: Sequence[int] | Positions, seed: int) -> None:
-        self._members = np.asarray(members)
+    The set may consist of equal blocks, such as all UP and all DOWN; then every round of
+    draws takes one of each, in random order. A batch of whole rounds is balanced like the
+    set, so that what its labels happened to be does not push the policy to one side.
+    """
+
+    def __init__(self, members: Sequence[int] | Positions, seed: int, *, blocks: int = 1) -> None:
+        """``members``: ``blocks`` blocks of equal size, one after the other."""
+        self._blocks = np.asarray(members).reshape(blocks, -1)
         self._seed = seed
         self._epoch = -1
-        self._order = self._members
+        self._order = self._blocks.ravel()
 
     def __len__(self) -> int:
-        return len(self._members)
+        return self._blocks.size
 
     def draw(self, index: int) -> int:
         """The member at position ``index`` of the endless order; the same on every call."""
-        epoch, position = divmod(index, len(self._members))
+        epoch, position = divmod(index, len(self))
         if epoch != self._epoch:
             rng = np.random.default_rng([self._seed, epoch])
-            self._order = self._members[rng.permutation(len(self._members))]
+            rounds = rng.permuted(self._blocks, axis=1).T
+            self._order = rng.permuted(rounds, axis=1).ravel()
             self._epoch = epoch
         return int(self._order[position])

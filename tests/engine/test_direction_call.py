@@ -60,6 +60,13 @@ def test_one_epoch_holds_as_many_up_as_down(task: DirectionCall) -> None:
     assert sorted(second) == sorted(item.key for item in epoch)
 
 
+def test_every_batch_of_stage_one_holds_as_many_up_as_down(task: DirectionCall) -> None:
+    for step in range(20):
+        batch = [task.training_item(4 * step + number) for number in range(4)]
+        sides = Counter(item.subject["actual_direction"] for item in batch)
+        assert sides == {"UP": 2, "DOWN": 2}
+
+
 def test_training_items_are_reproducible_by_index(task: DirectionCall) -> None:
     again = DirectionCall.from_config(preset("demo"))
     assert again.training_item(3117) == task.training_item(3117)

@@ -96,3 +96,12 @@ def test_a_draw_depends_on_its_index_alone() -> None:
     backward = [order.draw(index) for index in reversed(range(120))]
     assert backward[::-1] == forward
     assert [Shuffled(range(50), seed=8).draw(index) for index in range(120)] != forward
+
+
+def test_every_round_of_draws_takes_one_of_each_block_in_random_order() -> None:
+    order = Shuffled(range(100), seed=7, blocks=2)
+    pairs = [(order.draw(index), order.draw(index + 1)) for index in range(0, 200, 2)]
+    assert all((first < 50) != (second < 50) for first, second in pairs)
+    assert {first < 50 for first, _ in pairs} == {True, False}
+    assert sorted(order.draw(index) for index in range(100)) == list(range(100))
+    assert sorted(order.draw(index) for index in range(100, 200)) == list(range(100))
