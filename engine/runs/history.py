@@ -211,7 +211,10 @@ class History:
                 self._record(name, step, value)
 
     def _record(self, name: str, step: int, value: float) -> None:
-        self.series.setdefault(name, Series()).append(step, value)
+        series = self.series.get(name)
+        if series is None:
+            series = self.series[name] = Series()
+        series.append(step, value)
 
     def _say(self, event: Event, level: str, text: str) -> None:
         self.log.append(LogLine(event.time, event.step, level, text))

@@ -1,0 +1,1 @@
+"""The cockpit: a terminal window onto training runs of the engine."""

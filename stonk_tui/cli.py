@@ -1,0 +1,299 @@
+"""The command line: what can be typed, and how an error becomes one line and an exit code.
+
+Every command imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from engine.errors import RunFailedError, UserError
+from stonk_tui.commands.output import note
+
+
+class _Program(TyperGroup):
+    """Turn what a command raises into one line and an exit code, whoever runs it."""
+
+    # The context's type is private to typer.
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            debug = ctx.params.get("debug", False)
+            if debug:
+                traceback.print_exc()
+            if isinstance(error, UserError | RunFailedError):
+                note(str(error))
+                raise typer.Exit(error.exit_code) from None
+            hint = "" if debug else "; run again with --debug for the traceback"
+            note(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="stonk-tui",
+    cls=_Program,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Quantize(StrEnum):
+    """How the frozen base is stored."""
+
+    AUTO = "auto"
+    NF4 = "nf4"
+    NONE = "none"
+
+
+def _check_device(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise typer.BadParameter("use auto, cpu, cuda or cuda:N")
+    return value
+
+
+def _check_hours(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter("must be above 0")
+    return value
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("stonk-tui")
+        except PackageNotFoundError:
+            number = "(not installed: run from its source folder)"
+        typer.echo(f"stonk-tui {number}")
+        raise typer.Exit
+
+
+Run = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="Run id or an unambiguous part of it; the newest if left out."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; docs/cli.md holds its schema.")]
+Timeout = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the worker's answer.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="smollm2-135m, a Hugging Face id, or a local folder."),
+]
+QuantizeOption = Annotated[
+    Quantize | None, typer.Option(help="4-bit base: when 16 bits do not fit, always, or never.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="DEVICE", callback=_check_device, help="auto, cpu, cuda or cuda:N."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def cockpit(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error.")
+    ] = False,
+) -> None:
+    """Train a language model by GRPO to call tomorrow's direction of a stock, and watch it.
+
+    Without a command the cockpit opens on the newest run that is at work.
+    """
+    if context.invoked_subcommand is None:
+        from stonk_tui.commands.cockpit import open_newest
+
+        open_newest()
+
+
+@app.command()
+def demo(
+    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed.")] = None,
+    model: Model = None,
+    quantize: QuantizeOption = None,
+    device: Device = None,
+    settings: Settings = None,
+) -> None:
+    """Train the small embedded model on bundled prices; needs neither GPU nor model hub."""
+    from stonk_tui.commands.start import start_preset
+
+    chosen = {"schedule.max_steps": steps, "seed": seed}
+    overrides = _overrides(settings, model, quantize, device, chosen)
+    start_preset("demo", overrides, detach=False)
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONFIG|RUN",
+            help="YAML configuration; with --resume the run to go on with.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Named configuration, such as demo.")
+    ] = None,
+    settings: Settings = None,
+    model: Model = None,
+    quantize: QuantizeOption = None,
+    device: Device = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start, print the run id, and return.")
+    ] = False,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            metavar="H", callback=_check_hours, help="Stop with a checkpoint after H hours."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the last checkpoint of RUN, the newest if left out."
+        ),
+    ] = False,
+) -> None:
+    """Start a run, or go on with one that was stopped."""
+    from stonk_tui.commands import start
+
+    chosen = {"schedule.max_hours": max_hours}
+    overrides = _overrides(settings, model, quantize, device, chosen)
+    if resume:
+        if preset or overrides:
+            raise typer.BadParameter(
+                "a run keeps the configuration it was started with; only RUN and --detach go "
+                "with --resume",
+                param_hint="--resume",
+            )
+        start.resume(config, detach=detach)
+    elif config is None:
+        start.start_preset(preset or "stage1", overrides, detach=detach)
+    elif preset:
+        raise typer.BadParameter("give a CONFIG or a --preset, not both", param_hint="--preset")
+    else:
+        start.start_file(config, overrides, detach=detach)
+
+
+@app.command()
+def runs(as_json: AsJson = False) -> None:
+    """List all runs, newest first."""
+    from stonk_tui.commands.reports import print_runs
+
+    print_runs(as_json=as_json)
+
+
+@app.command()
+def status(run: Run = None, as_json: AsJson = False) -> None:
+    """Say where a run stands."""
+    from stonk_tui.commands.reports import print_status
+
+    print_status(run, as_json=as_json)
+
+
+@app.command()
+def attach(
+    run: Run = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Watch; send no commands.")
+    ] = False,
+) -> None:
+    """Open the cockpit on a run; any number of cockpits may watch."""
+    from stonk_tui.commands.cockpit import attach as open_attached
+
+    open_attached(run, read_only=read_only)
+
+
+@app.command()
+def pause(run: Run = None, timeout: Timeout = 60) -> None:
+    """Pause a run between two steps; it keeps its device and memory."""
+    _command("pause", run, timeout)
+
+
+@app.command()
+def resume(run: Run = None, timeout: Timeout = 60) -> None:
+    """Let a paused run go on (`train --resume` restarts one that was stopped)."""
+    _command("resume", run, timeout)
+
+
+@app.command()
+def checkpoint(run: Run = None, timeout: Timeout = 60) -> None:
+    """Save a checkpoint between two steps."""
+    _command("checkpoint", run, timeout)
+
+
+@app.command()
+def stop(run: Run = None, timeout: Timeout = 60) -> None:
+    """Stop a run between two steps; its checkpoint is kept."""
+    _command("stop", run, timeout)
+
+
+@app.command()
+def doctor(model: Model = None, as_json: AsJson = False) -> None:
+    """Check this machine against what a model needs, with a fix for what is missing."""
+    from stonk_tui.commands.reports import print_doctor
+
+    print_doctor(model, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point of the program."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that is not UTF-8 shows a question mark instead of ending the program.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    arguments = sys.argv[1:]
+    # People type it at the end, after the command that failed.
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        arguments.insert(0, "--debug")
+    app(arguments, prog_name="stonk-tui")
+
+
+def _command(verb: str, run: str | None, timeout: float) -> None:
+    from stonk_tui.commands.control import send_and_wait
+
+    send_and_wait(verb, run, timeout)
+
+
+def _overrides(
+    settings: list[str] | None,
+    model: str | None,
+    quantize: Quantize | None,
+    device: str | None,
+    chosen: Mapping[str, int | float | None],
+) -> list[str]:
+    """``--set`` settings, then the options that have names of their own, as ``key=value``.
+
+    JSON is YAML: so a value that looks like a number or a mapping stays a text.
+    """
+    named = {"model.id": model, "model.quantize": quantize, "model.device": device, **chosen}
+    return [
+        *(settings or []),
+        *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None),
+    ]

@@ -1,0 +1,1 @@
+"""What the commands do; ``stonk_tui.cli`` says how they are typed."""

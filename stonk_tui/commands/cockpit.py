@@ -1,0 +1,77 @@
+"""Open the cockpit, and say how to come back when it is left."""
+
+import os
+import sys
+
+from engine.errors import UserError
+from engine.runs import directory
+from engine.runs.directory import RunDirectory
+from engine.runs.history import TERMINAL_STATES
+from engine.runs.status import effective_state, read_history
+from stonk_tui.commands.output import say
+
+
+def is_interactive() -> bool:
+    """Whether a person sits at a terminal that can show the cockpit."""
+    # Textual reads stdin and draws on stderr.
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
+
+
+def open_newest() -> None:
+    """The train screen of the newest living run, or the list of runs.
+
+    Raises:
+        UserError: this is no terminal.
+    """
+    _need_terminal("see `stonk-tui --help` for commands that need none")
+    open_cockpit(_newest_living(), read_only=False)
+
+
+def attach(name: str | None, *, read_only: bool) -> None:
+    """The train screen of the run called ``name``.
+
+    Raises:
+        UserError: no such run, it is not readable, or this is no terminal.
+    """
+    run = directory.find(name)
+    run.config()
+    _need_terminal(f"`stonk-tui status {run.id}` needs none")
+    open_cockpit(run, read_only=read_only)
+
+
+def open_cockpit(run: RunDirectory | None, *, read_only: bool) -> None:
+    """Run the cockpit until it is left, then say in one line how the run stands."""
+    _adapt_to_connection()
+    from stonk_tui.app import Cockpit
+
+    Cockpit(run, read_only=read_only).run()
+    if run := run or _newest_living():
+        say(_farewell(run))
+
+
+def _farewell(run: RunDirectory) -> str:
+    state, detail = effective_state(run, read_history(run))
+    if state in TERMINAL_STATES:
+        tail = f": {detail}" if detail else ""
+        return f"run {run.id} has {state}{tail}; look at it with `stonk-tui attach {run.id}`"
+    if state == "stale":
+        return f"run {run.id}: {detail}"
+    words = state.replace("_", " ")
+    return f"run {run.id} goes on ({words}); come back with `stonk-tui attach {run.id}`"
+
+
+def _newest_living() -> RunDirectory | None:
+    return next((run for run in directory.list_runs() if run.worker() is not None), None)
+
+
+def _need_terminal(fix: str) -> None:
+    if not is_interactive():
+        raise UserError("the cockpit needs a terminal", fix=fix)
+
+
+def _adapt_to_connection() -> None:
+    """Spare a remote line: Textual reads these once, when it is imported."""
+    if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
+        os.environ.setdefault("TEXTUAL_FPS", "15")
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")

@@ -1,0 +1,63 @@
+"""``demo`` and ``train``: prepare, launch, then show the cockpit or follow without one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine import config as configuration
+from engine.config import PRESETS
+from engine.errors import UserError
+from engine.runs import directory
+from engine.runs.directory import RunDirectory
+from engine.text import one_line
+from stonk_tui import prepare
+from stonk_tui.commands.cockpit import is_interactive, open_cockpit
+from stonk_tui.commands.output import note, say
+
+
+def start_preset(name: str, overrides: Sequence[str], *, detach: bool) -> None:
+    """Start a run from a named configuration.
+
+    Raises:
+        UserError: unknown preset or bad setting, or see ``prepare.start``.
+    """
+    config = configuration.with_overrides(configuration.preset(name), overrides)
+    _run(lambda: prepare.start(config), detach=detach, previous_attempts=0)
+
+
+def start_file(path: str, overrides: Sequence[str], *, detach: bool) -> None:
+    """Start a run from a configuration file.
+
+    Raises:
+        UserError: unreadable file or bad setting, or see ``prepare.start``.
+    """
+    if path in PRESETS and not Path(path).exists():
+        raise UserError(
+            "there is no such file", where=path, fix=f"for the preset use --preset {path}"
+        )
+    config = configuration.load(Path(path), overrides)
+    _run(lambda: prepare.start(config), detach=detach, previous_attempts=0)
+
+
+def resume(name: str | None, *, detach: bool) -> None:
+    """Start a new worker on a run, which goes on from its last checkpoint.
+
+    Raises:
+        UserError: no such run, nothing left to do, or see ``prepare.restart``.
+    """
+    run = directory.find(name)
+    attempts = prepare.check_resumable(run)
+    _run(lambda: prepare.restart(run), detach=detach, previous_attempts=attempts)
+
+
+def _run(launch: Callable[[], RunDirectory], *, detach: bool, previous_attempts: int) -> None:
+    run = launch()
+    if detach:
+        say(run.id)
+        note(f"watch it with `stonk-tui attach {run.id}`, end it with `stonk-tui stop {run.id}`")
+    elif is_interactive():
+        open_cockpit(run, read_only=False)
+    else:
+        from stonk_tui.headless import follow
+
+        say(f"run {one_line(run.id)} in {one_line(str(run.path))}")
+        follow(run, previous_attempts=previous_attempts)

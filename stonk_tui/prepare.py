@@ -1,0 +1,196 @@
+"""Find everything that can be wrong before a run exists, fetch the model, then launch.
+
+Whatever is refused here leaves nothing behind: no run directory, no worker. Only a download is
+kept, to go on with.
+"""
+
+import contextlib
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from engine.config import RunConfig
+from engine.errors import UserError
+from engine.policy.source import Progress, ensure_model, local_folder
+from engine.runs import devices, launcher
+from engine.runs.directory import RunDirectory
+from engine.runs.home import home
+from engine.runs.status import read_history
+from engine.text import one_line
+from stonk_tui.commands.output import duration, note, say
+
+_FREE_BYTES = 1 << 30
+"""Asked of the disk that holds runs: events, and adapters with their optimiser state."""
+
+_LINE_SECONDS = 10.0
+
+
+def start(config: RunConfig) -> RunDirectory:
+    """Check, fetch and launch a new run.
+
+    Raises:
+        UserError: bad device, data source or model, no space, or no network where one is needed.
+    """
+    if folder := local_folder(config.model.id):
+        # The run is resumed from other folders too.
+        model = config.model.model_copy(update={"id": str(folder)})
+        config = config.model_copy(update={"model": model})
+    _check(config)
+    return _launch_whole(lambda: launcher.launch(config))
+
+
+def restart(run: RunDirectory) -> RunDirectory:
+    """Check and launch a new worker on ``run``.
+
+    Raises:
+        UserError: see ``start``.
+    """
+    _check(run.config())
+
+    def relaunch() -> RunDirectory:
+        launcher.relaunch(run)
+        return run
+
+    return _launch_whole(relaunch)
+
+
+def check_resumable(run: RunDirectory) -> int:
+    """How many workers the run has had.
+
+    Raises:
+        UserError: a worker is at it, all its steps are done, or it cannot be read.
+    """
+    run.config()
+    if run.worker() is not None:
+        raise UserError(
+            f"run {run.id} is at work already", fix=f"watch it with `stonk-tui attach {run.id}`"
+        )
+    history = read_history(run)
+    if history.max_steps is not None and history.step >= history.max_steps:
+        raise UserError(f"run {run.id} has done all its {history.max_steps} steps")
+    return history.attempt
+
+
+def _check(config: RunConfig) -> None:
+    _check_home()
+    device = devices.resolve(config.model.device)
+    launcher.refuse_busy_device(device)
+    if others := devices.others_on(device):
+        note(one_line(others))
+    from engine.direction_call import DirectionCall
+
+    DirectionCall.from_config(config)
+    with _progress_display() as progress:
+        ensure_model(config.model.id, progress=progress)
+
+
+def _check_home() -> None:
+    place = home()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(place).free
+        # The first write: a folder that exists may still belong to someone else.
+        (place / "devices").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"runs cannot be kept here: {error.strerror}",
+            where=one_line(str(place)),
+            fix="set STONK_HOME to a folder you can write to",
+        ) from error
+    if free < _FREE_BYTES:
+        raise UserError(
+            f"not enough disk space for a run: {_FREE_BYTES / 1e9:.1f} GB needed, "
+            f"{free / 1e9:.1f} GB free",
+            where=one_line(str(place)),
+            fix="free some space, or set STONK_HOME to a folder on another disk",
+        )
+
+
+def _launch_whole(launch: Callable[[], RunDirectory]) -> RunDirectory:
+    """Launch without being torn apart by Ctrl-C, which takes effect afterwards."""
+    interrupts: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+
+    previous = signal.signal(signal.SIGINT, remember)
+    try:
+        run = launch()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if interrupts:
+        note(f"run {run.id} has just been started; end it with `stonk-tui stop {run.id}`")
+        raise KeyboardInterrupt
+    return run
+
+
+@contextlib.contextmanager
+def _progress_display() -> Iterator[Progress]:
+    """A bar with ETA on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Lines().update
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bars,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                for earlier in tasks.values():
+                    bars.remove_task(earlier)
+                tasks.clear()
+                # What was there before counts as done, not as speed.
+                tasks[phase] = bars.add_task(
+                    one_line(phase, 60), total=total or None, completed=done
+                )
+            bars.update(tasks[phase], completed=done, total=total or None)
+
+        yield show
+
+
+class _Lines:
+    """Progress as lines: one when a phase begins, then one every ten seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._phase = ""
+        self._began = self._printed = 0.0
+        self._first = 0
+
+    def update(self, phase: str, done: int, total: int) -> None:
+        now = self._clock()
+        if phase != self._phase:
+            self._phase, self._began, self._first = phase, now, done
+        elif now - self._printed < _LINE_SECONDS:
+            return
+        self._printed = now
+        say(f"{one_line(phase)}{self._figures(done, total, now - self._began)}")
+
+    def _figures(self, done: int, total: int, elapsed: float) -> str:
+        if not total:
+            return ""
+        share = f"  {done / total:.0%}"
+        gained = done - self._first
+        if not gained or not elapsed:
+            return share
+        return f"{share}  ETA {duration((total - done) * elapsed / gained)}"
