@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
@@ -88,6 +89,7 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
         store.event("notice", {"level": "warning", "text": note})
     progress = _ProgressEvents(store)
     progress("loading libraries", 0, 0)
+    _quieten_libraries()
     # Late, so that watchers see the run start before the seconds that these imports take.
     import torch
 
@@ -100,7 +102,6 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
     from engine.training import checkpoints, loop
     from engine.training.warmup import warm_up
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     task = DirectionCall.from_config(config)
     folder = ensure_model(config.model.id, progress=progress)
     progress("loading the model", 0, 0)
@@ -158,6 +159,13 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
         return loop.train(run, config, task, policy, optimizer, generator, state, store, control)
     except StopRequestedError as stop:
         return f"{stop}, before the first GRPO step"
+
+
+def _quieten_libraries() -> None:
+    """Keep out of engine.log what libraries tell each other's developers."""
+    for name in ("transformers", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 class _ProgressEvents:
