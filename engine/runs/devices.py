@@ -8,6 +8,7 @@ file and from NVML.
 import contextlib
 import importlib.util
 import os
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,16 @@ def _visible(count: int) -> list[int]:
             break
         indices.append(index)
     return indices
+
+
+def device_name(device: str) -> str:
+    """What a resolved device calls itself, such as ``NVIDIA H200`` or ``AMD EPYC``."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        return gpus()[int(index)].name
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def torch_cuda_version() -> str | None:
