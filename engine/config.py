@@ -208,14 +208,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 24, "learning_rate": 1e-3},
+        "warmup": {"steps": 10},
         "rollout": {
             "prompts_per_step": 4,
             "max_new_tokens": 96,
             "context": 768,
         },
-        "objective": {"kl_coefficient": 0.05},
-        "optimizer": {"learning_rate": 2e-4, "micro_batch_tokens": 1024},
+        "objective": {"kl_coefficient": 0.04},
+        "optimizer": {"learning_rate": 3e-4, "micro_batch_tokens": 1024},
         "schedule": {
             "max_steps": 40,
             "save_every": 10,
