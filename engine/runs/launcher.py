@@ -95,7 +95,7 @@ def _spawn(run: RunDirectory) -> None:
     # else (the cockpit, a test suite) wants one of few cores.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Tensors of ever new sizes leave glibc's heap in pieces: blocks above this size are given back
-    # to the system instead, which took a third off the resident memory of the demo's worker.
+    # to the system instead, which keeps the resident memory near what is in use.
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
     # The numbers of GPUs mean the same to torch as to the driver, and so to `devices`.
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
