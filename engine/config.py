@@ -128,7 +128,10 @@ class OptimizerConfig(Section):
     """AdamW."""
 
     learning_rate: float = Field(1e-5, gt=0)
-    """Constant after the warm-up."""
+    """Peak learning rate, constant once it is reached."""
+    rise_steps: int = Field(5, ge=1)
+    """GRPO steps over which the learning rate rises linearly to its peak. AdamW's first update
+    moves every weight by the whole rate, whatever the gradient; 1 allows that."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)
