@@ -21,7 +21,7 @@ class GpuLoad:
     name: str
     memory_total: int
     memory_used: int
-    utilisation: float
+    utilisation: float | None
     power_watts: float | None
     temperature_celsius: int | None
 
@@ -119,7 +119,7 @@ def _gpus() -> tuple[GpuLoad, ...]:
                 name=gpu.name,
                 memory_total=gpu.memory_total,
                 memory_used=gpu.memory_used,
-                utilisation=gpu.utilisation / 100,
+                utilisation=None if gpu.utilisation is None else gpu.utilisation / 100,
                 power_watts=gpu.power_watts,
                 temperature_celsius=gpu.temperature_celsius,
             )

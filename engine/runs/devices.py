@@ -28,8 +28,8 @@ class Gpu:
     """Bytes."""
     memory_used: int
     """Bytes, by every process."""
-    utilisation: int
-    """Per cent of the last sample period."""
+    utilisation: int | None
+    """Per cent of the last sample period; None where the driver does not tell."""
     power_watts: float | None
     temperature_celsius: int | None
     process_ids: tuple[int, ...]
@@ -148,10 +148,10 @@ def _read_gpu(index: int) -> Gpu:
         temperature: int | None = pynvml.nvmlDeviceGetTemperature(
             handle, pynvml.NVML_TEMPERATURE_GPU
         )
-        utilisation = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        utilisation: int | None = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     except pynvml.NVMLError:
         # Virtual GPUs and MIG slices do not report these.
-        power, temperature, utilisation = None, None, 0
+        power, temperature, utilisation = None, None, None
     return Gpu(
         index=index,
         name=str(pynvml.nvmlDeviceGetName(handle)),

@@ -38,14 +38,13 @@ class KeyBar(Widget):
         pieces: list[Content] = []
         self._spans = []
         at = 0
-        # Leaving is always offered, at the end; others give way to it.
-        if not self._entries:
-            return Content("")
-        *others, last = self._entries
-        reserve = len(last[0].shown_key) + len(last[1]) + 1
-        for action, label, enabled in [*others, last]:
-            width = len(action.shown_key) + len(label) + 1
-            if action is not last[0] and at + width + 2 + reserve > self.size.width:
+        # Help and leaving are always offered, at the end; others give way to them.
+        always = self._entries[-2:]
+        reserve = sum(_width(action, label) + 2 for action, label, _ in always)
+        for entry in self._entries:
+            action, label, enabled = entry
+            width = _width(action, label)
+            if entry not in always and at + width + reserve > self.size.width:
                 continue
             pieces.append(
                 Content.assemble(
@@ -61,3 +60,7 @@ class KeyBar(Widget):
         for start, end, action_id in self._spans:
             if start <= event.x - 1 < end:
                 self.post_message(self.Pressed(action_id))
+
+
+def _width(action: Action, label: str) -> int:
+    return len(action.shown_key) + len(label) + 1
