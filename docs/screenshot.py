@@ -1,48 +1,34 @@
-"""Export the picture of the cockpit that the README shows, from a recorded run.
+"""Export a picture of the cockpit, such as the README's, from the real app on a real run.
 
-    python docs/screenshot.py            writes docs/cockpit.svg
-
-The run is made up, the app is the real one: nothing in the picture is drawn by hand.
+    python docs/screenshot.py [RUN]      writes docs/cockpit.svg; RUN defaults to the newest
 """
 
 import asyncio
-import os
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from engine.runs import directory
+from stonk_tui.app import Cockpit
+
+TARGET = Path(__file__).resolve().parent / "cockpit.svg"
 SIZE = (120, 40)
+_POLLS = 500
 
 
-async def export(target: Path) -> None:
-    """Record a run, open the cockpit on it, save what is on screen."""
-    from tests import recorded
-    from tests.cockpit.helpers import cockpit, opened
-
-    recording = recorded.new_run("stage1")
-    recording.starts(device="cuda:0", device_name="NVIDIA H200")
-    recording.is_loaded()
-    recording.warms_up()
-    recording.state("training")
-    recording.trains(228)
-    recording.closes()
-    recording.run.record_worker()
-    app = cockpit(recording.run, now=recording.now)
-    async with opened(app, SIZE):
-        target.write_text(app.export_screenshot(title="stonk-tui"), encoding="utf-8")
-
-
-def main() -> None:
-    """Keep the person's own runs and time zone out of the picture."""
-    sys.path.insert(0, str(ROOT))
-    os.environ["TZ"] = "UTC"
-    time.tzset()
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["STONK_HOME"] = home
-        asyncio.run(export(ROOT / "docs" / "cockpit.svg"))
+async def export(app: Cockpit) -> None:
+    """Open the cockpit, wait until history and machine are on screen, save the screen."""
+    async with app.run_test(size=SIZE) as pilot:
+        for _ in range(_POLLS):
+            await pilot.pause(0.02)
+            if app.model is not None and app.model.loaded and app.machine.cpu is not None:
+                break
+        else:
+            raise SystemExit("the run could not be read in time")
+        # One more frame, so that what was read is drawn.
+        await pilot.pause(1.0)
+        TARGET.write_text(app.export_screenshot(title="stonk-tui"), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    chosen = directory.find(sys.argv[1] if len(sys.argv) > 1 else None)
+    asyncio.run(export(Cockpit(chosen, read_only=True)))

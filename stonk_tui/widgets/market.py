@@ -48,13 +48,13 @@ class MarketPanel(Panel):
             Content.assemble(
                 ("called ", "$quiet"),
                 (f"{UP.glyph} {figures.share(metrics.get('calls/up_share'))}", UP.style),
-                (" of ", "$quiet"),
+                (", market ", "$quiet"),
                 f"{figures.share(metrics.get('market/up_share'))}",
             ),
             Content.assemble(
                 ("right ", "$quiet"),
                 figures.share(metrics.get("accuracy")),
-                (f" {_interval(metrics)}", "$quiet"),
+                (f" {_interval(metrics)} n={figures.whole(metrics.get('accuracy/n'))}", "$quiet"),
             ),
             Content.assemble(
                 ("sure ", "$quiet"),
