@@ -12,6 +12,7 @@ from engine.config import RolloutConfig
 from engine.errors import UserError
 from engine.policy.adapters import reference_policy
 from engine.policy.logprobs import completion_logprobs
+from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup, micro_batches, pack
 from engine.policy.rollout import Completion, sample_groups
 from engine.task import Item
@@ -83,7 +84,7 @@ class Policy:
     ) -> list[list[Completion]]:
         """``group_size`` completions of each prompt, from the policy in eval mode."""
         self.model.eval()
-        return sample_groups(
+        completions = sample_groups(
             self.causal_model,
             prompts,
             group_size=group_size,
@@ -93,6 +94,8 @@ class Policy:
             pad_id=self.pad_id,
             generator=generator,
         )
+        return_freed_memory()
+        return completions
 
     def logprobs(self, groups: Sequence[TokenGroup]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the groups' completions, with gradient.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
+from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
 from engine.policy.rollout import Completion
@@ -140,6 +141,7 @@ def update(
                 normaliser=normaliser,
             )
             torch.autograd.backward(loss.value)
+            return_freed_memory()
             loss_sum += loss.value.item()
             sums["kl"] += loss.kl_sum.item()
             sums["clipped"] += loss.clipped.item()

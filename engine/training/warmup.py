@@ -22,6 +22,7 @@ from engine.policy.adapters import (
     load_adapter,
     trainable_parameters,
 )
+from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
 from engine.runs.directory import fsync_directory
@@ -100,6 +101,7 @@ def _step(policy: Policy, groups: list[TokenGroup]) -> float:
         logprobs, _ = policy.logprobs([groups[index] for index in indices])
         loss = -logprobs.sum() / num_tokens
         torch.autograd.backward(loss)
+        return_freed_memory()
         total += loss.item()
     return total
 
