@@ -214,7 +214,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup": {"steps": 10},
         "rollout": {
             "prompts_per_step": 4,
-            "max_new_tokens": 96,
+            "max_new_tokens": 80,
             "context": 768,
         },
         "objective": {"kl_coefficient": 0.04},

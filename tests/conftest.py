@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # Before torch is imported: spinning threads starve the worker processes that tests start.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
 

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from engine.config import LoraSection, RolloutConfig, RunConfig, build
+from engine.policy import attention
 from engine.policy.adapters import add_adapters
 from engine.policy.policy import Policy
 from engine.task import Assessment, ComponentScore, Item
@@ -74,9 +75,9 @@ def tiny_policy(
 ) -> Policy:
     """A policy whose adapter already differs from its base and from its reference."""
     settings = {"group_size": 4, "max_new_tokens": 12, "context": 512} | rollout
-    model = add_adapters(
-        tiny_base(family, seed), LoraSection(r=4, alpha=8, dropout=dropout), seed=seed
-    )
+    base = tiny_base(family, seed)
+    base.set_attn_implementation(attention.NAME)
+    model = add_adapters(base, LoraSection(r=4, alpha=8, dropout=dropout), seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B.default" in name:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from engine.config import ModelConfig
 from engine.errors import UserError
+from engine.policy import attention
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SIXTEEN_BIT_SHARE = 0.4
@@ -40,7 +41,7 @@ def load_base_model(folder: Path, config: ModelConfig, device: torch.device) -> 
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=attention.NAME,
             quantization_config=quantization,
             device_map={"": device},
             use_safetensors=True,

@@ -91,9 +91,10 @@ def _spawn(run: RunDirectory) -> None:
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
     # A second run loads weights from files: nothing it imports may draw on a terminal.
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    # Threads that spin while they wait make a step several times slower as soon as anything
-    # else (the cockpit, a test suite) wants one of few cores.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait make a step several times slower as soon as
+    # anything else wants one of few cores; threads that do not spin at all slow decoding down.
+    # `bench/threads.py` compares.
+    environment.setdefault("GOMP_SPINCOUNT", "3000")
     # The numbers of GPUs mean the same to torch as to the driver, and so to `devices`.
     environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     # With -P a package called engine in the current folder is not taken for ours.

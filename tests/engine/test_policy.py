@@ -6,7 +6,9 @@ from collections import Counter
 import peft
 import pytest
 import torch
+from transformers import DynamicCache
 
+from engine.policy import attention
 from engine.policy.adapters import (
     POLICY,
     REFERENCE,
@@ -220,3 +222,27 @@ def test_saved_adapter_loads_with_plain_peft_and_gives_the_same_logprobs(tmp_pat
     assert adapter_weights(policy.model, POLICY).keys() == (
         peft.get_peft_model_state_dict(loaded).keys()
     )
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_decoding_attention_gives_the_logits_of_the_plain_one(family: str) -> None:
+    plain = tiny_base(family)
+    ours = tiny_base(family)
+    ours.set_attn_implementation(attention.NAME)
+    # The second row is left-padded by two.
+    ids = torch.tensor([[256, 72, 105, 33], [257, 257, 80, 81]])
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    logits = []
+    for model in (plain, ours):
+        cache = DynamicCache(config=model.config)
+        model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        longer = torch.cat([mask, mask.new_ones(2, 1)], dim=1)
+        logits.append(
+            model(
+                input_ids=torch.tensor([[40], [41]]),
+                attention_mask=longer,
+                position_ids=longer.sum(1, keepdim=True) - 1,
+                past_key_values=cache,
+            ).logits
+        )
+    assert torch.allclose(logits[0], logits[1], atol=1e-5)
