@@ -12,10 +12,8 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -28,6 +26,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from stonk_tui import prepare
 from stonk_tui.cli import app
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,13 +108,6 @@ def living() -> Iterator[tuple[RunDirectory, EventStore, ControlServer]]:
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments, catch_exceptions=False)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was never met"
-        time.sleep(0.01)
 
 
 def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

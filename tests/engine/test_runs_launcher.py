@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from engine.errors import RunFailedError, UserError
 from engine.runs import devices, directory, launcher
 from engine.runs.devices import Gpu
 from engine.runs.home import runs_directory
+from tests.waiting import wait_for
 
 WORKER = """
 import json, os, signal, sys
@@ -26,13 +25,6 @@ facts = {"pid": os.getpid(), "sid": os.getsid(0), "cwd": os.getcwd(), "path": sy
 os.rename(run / "facts.tmp", run / "facts.json")
 signal.pause()
 """
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was never met"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +19,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.policy.source import check_model_folder, ensure_model, local_folder
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -347,10 +347,7 @@ def test_killed_download_goes_on_where_it_ended(hub: Hub, tmp_path: Path) -> Non
     killed = client(hub.url, tmp_path)
     assert hub.stalled.wait(60)
     (partial,) = tmp_path.glob("hf/hub/models--org--name/blobs/*.partial")
-    deadline = time.monotonic() + 60
-    while partial.stat().st_size == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: partial.stat().st_size > 0)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     arrived = partial.stat().st_size
