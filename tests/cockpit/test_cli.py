@@ -14,6 +14,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -557,6 +558,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunDirectory | None,
     class StandIn:
         def __init__(self, run: RunDirectory | None, *, read_only: bool) -> None:
             opened.append((run, read_only))
+            self.model = SimpleNamespace(run=run) if run else None
 
         def run(self) -> None:
             """Left at once."""
