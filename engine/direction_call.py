@@ -74,6 +74,7 @@ class DirectionCall:
         self._dataset = dataset
         self.weights = SCHEMES[scheme]
         self._seed = seed
+        self._style = data.style
         rows = dataset.rows("train")
         is_balanced = data.sampling == "balanced"
         choose = sampler.balanced if is_balanced else sampler.natural
@@ -90,12 +91,15 @@ class DirectionCall:
         """
         data = config.data
         dataset = Dataset(
-            sources.load(data.source),
+            sources.load(data.source).histories,
             window=data.window,
             horizon=data.horizon,
             train_share=data.train_share,
             validation_share=data.validation_share,
             embargo=data.embargo,
+            folds=data.folds,
+            fold=data.fold,
+            train_window=data.train_window,
         )
         return cls(dataset, data, scheme=config.reward.scheme, seed=config.seed)
 
@@ -167,7 +171,7 @@ class DirectionCall:
 
     def _find(self, key: str) -> tuple[Example, Prompt]:
         example = self._dataset.find(key)
-        return example, compose(example)
+        return example, compose(example, style=self._style)
 
     def _item(self, history: int, index: int) -> Item:
         source = self._dataset.histories[history]

@@ -558,6 +558,7 @@ def test_attach_needs_a_run_and_a_terminal(
 def terminal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunDirectory | None, bool]]:
     """A person at a terminal; what was opened is recorded instead of drawn."""
     import stonk_tui.app
+
     from stonk_tui.commands import cockpit
 
     opened: list[tuple[RunDirectory | None, bool]] = []
