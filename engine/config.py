@@ -141,7 +141,10 @@ class OptimizerConfig(Section):
     """AdamW."""
 
     learning_rate: float = Field(1e-5, gt=0)
-    """Constant after the warm-up."""
+    """Peak learning rate, constant once it is reached."""
+    rise_steps: int = Field(5, ge=1)
+    """GRPO steps over which the learning rate rises linearly to its peak. AdamW's first update
+    moves every weight by the whole rate, whatever the gradient; 1 allows that."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -221,14 +224,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 24, "learning_rate": 1e-3},
+        "warmup": {"steps": 10},
         "rollout": {
             "prompts_per_step": 4,
             "max_new_tokens": 96,
             "context": 768,
         },
-        "objective": {"kl_coefficient": 0.05},
-        "optimizer": {"learning_rate": 2e-4, "micro_batch_tokens": 1024},
+        "objective": {"kl_coefficient": 0.04},
+        "optimizer": {"learning_rate": 3e-4, "micro_batch_tokens": 1024},
         "schedule": {
             "max_steps": 40,
             "save_every": 10,

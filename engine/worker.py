@@ -193,14 +193,11 @@ class _ProgressEvents:
 
 def _who(config: RunConfig) -> dict[str, Json]:
     """Facts about this process and machine."""
-    device = config.model.device
-    index = device.partition(":")[2]
-    name = devices.gpus()[int(index)].name if index else platform.processor() or platform.machine()
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "device": device,
-        "device_name": name,
+        "device": config.model.device,
+        "device_name": devices.device_name(config.model.device),
         "versions": {"python": platform.python_version()}
         | {library: version(library) for library in _LIBRARIES},
     }

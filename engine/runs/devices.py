@@ -8,6 +8,7 @@ file and from NVML.
 import contextlib
 import importlib.util
 import os
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ class Gpu:
     """Bytes."""
     memory_used: int
     """Bytes, by every process."""
-    utilisation: int
-    """Per cent of the last sample period."""
+    utilisation: int | None
+    """Per cent of the last sample period; None where the driver does not tell."""
     power_watts: float | None
     temperature_celsius: int | None
     process_ids: tuple[int, ...]
@@ -68,6 +69,16 @@ def _visible(count: int) -> list[int]:
             break
         indices.append(index)
     return indices
+
+
+def device_name(device: str) -> str:
+    """What a resolved device calls itself, such as ``NVIDIA H200`` or ``AMD EPYC``."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        return gpus()[int(index)].name
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def torch_cuda_version() -> str | None:
@@ -137,10 +148,10 @@ def _read_gpu(index: int) -> Gpu:
         temperature: int | None = pynvml.nvmlDeviceGetTemperature(
             handle, pynvml.NVML_TEMPERATURE_GPU
         )
-        utilisation = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        utilisation: int | None = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     except pynvml.NVMLError:
         # Virtual GPUs and MIG slices do not report these.
-        power, temperature, utilisation = None, None, 0
+        power, temperature, utilisation = None, None, None
     return Gpu(
         index=index,
         name=str(pynvml.nvmlDeviceGetName(handle)),

@@ -124,9 +124,13 @@ class History:
             self.state, self.detail, self.progress = "starting", "", None
 
     def _on_state(self, event: Event, payload: Mapping[str, Any]) -> None:
+        was_evaluating = self.state == "evaluating"
         self.state = payload["state"]
         self.detail = payload.get("detail", "")
         self.progress = None
+        if self.state == "evaluating" or (was_evaluating and self.state == "training"):
+            # The validation itself is what is worth a line.
+            return
         level = {"failed": "error", "finished": "good"}.get(self.state, "info")
         text = self.state.replace("_", " ") + (f": {self.detail}" if self.detail else "")
         self._say(event, level, text)
@@ -182,8 +186,9 @@ class History:
 
     def _on_validation(self, event: Event, payload: Mapping[str, Any]) -> None:
         self.milestones = payload.get("milestones", self.milestones)
-        named = {f"validation/{name}": value for name, value in payload["metrics"].items()}
-        self._take(event.step, named)
+        metrics = payload["metrics"]
+        self._take(event.step, {f"validation/{name}": value for name, value in metrics.items()})
+        self._say(event, "info", "validated" + _validation_words(metrics))
 
     def _on_checkpoint(self, event: Event, payload: Mapping[str, Any]) -> None:
         point = Checkpoint(
@@ -218,3 +223,13 @@ class History:
 
     def _say(self, event: Event, level: str, text: str) -> None:
         self.log.append(LogLine(event.time, event.step, level, text))
+
+
+def _validation_words(metrics: Mapping[str, Any]) -> str:
+    """Accuracy with interval and sample size, as far as they are known."""
+    accuracy, count = metrics.get("accuracy"), metrics.get("accuracy/n")
+    low, high = metrics.get("accuracy/low"), metrics.get("accuracy/high")
+    if accuracy is None or count is None or low is None or high is None:
+        return ""
+    interval = f"[{100 * low:.0f}, {100 * high:.0f}]"
+    return f": {100 * accuracy:.0f} % right {interval} n={count:.0f}"

@@ -114,8 +114,15 @@ def train(
                     needed = config.objective.kl_coefficient > 0
                     reference = policy.reference_logprobs(groups) if needed else None
                 with _timed(seconds, "train"):
+                    rise = min(1.0, step / config.optimizer.rise_steps)
                     update_metrics = steps.update(
-                        policy, optimizer, config, rollouts, advantages, reference
+                        policy,
+                        optimizer,
+                        config,
+                        rollouts,
+                        advantages,
+                        reference,
+                        learning_rate=rise * config.optimizer.learning_rate,
                     )
 
             progress.step, progress.validation_reward = step, None

@@ -80,6 +80,7 @@ def update(
     rollouts: Sequence[GroupRollout],
     advantages: Tensor,
     reference: Sequence[Tensor] | None,
+    learning_rate: float,
 ) -> dict[str, float]:
     """Optimiser steps on one block of rollouts; returns the policy's metrics.
 
@@ -92,10 +93,13 @@ def update(
     Args:
         advantages: (N, G).
         reference: per group (G, T) log-probabilities; None where the KL coefficient is 0.
+        learning_rate: of these updates.
     """
     policy.model.eval()  # Dropout would make the ratio and the KL of an unchanged policy nonzero.
     parameters = list(trainable_parameters(policy.model).values())
     settings = config.objective
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
     # At coefficient 0 a group without contrast has no term at all.
     taught = [
         index
@@ -147,7 +151,7 @@ def update(
         optimizer.zero_grad(set_to_none=True)
         sums["loss"] += loss_sum
 
-    metrics = {"learning_rate": config.optimizer.learning_rate, "skipped": float(skipped)}
+    metrics = {"learning_rate": learning_rate, "skipped": float(skipped)}
     if taught:
         passes = settings.iterations
         metrics |= {

@@ -45,9 +45,11 @@ def open_cockpit(run: RunDirectory | None, *, read_only: bool) -> None:
     _adapt_to_connection()
     from stonk_tui.app import Cockpit
 
-    Cockpit(run, read_only=read_only).run()
-    if run := run or _newest_living():
-        say(_farewell(run))
+    cockpit = Cockpit(run, read_only=read_only)
+    cockpit.run()
+    # A person may have turned to another run meanwhile.
+    if last := cockpit.model.run if cockpit.model else _newest_living():
+        say(_farewell(last))
 
 
 def _farewell(run: RunDirectory) -> str:

@@ -188,3 +188,22 @@ def test_window_that_watched_a_resume_shows_what_a_fresh_one_shows(tmp_path: Pat
     store.close()
     assert watched == fresh
     assert fresh.series["reward/total"].values == [0.1, 0.2, 0.9]
+
+
+def test_a_validation_is_one_line_of_the_log_with_its_interval() -> None:
+    metrics = {"accuracy": 0.5625, "accuracy/low": 0.393, "accuracy/high": 0.718, "accuracy/n": 32}
+    history = fold(
+        ("state", 0, {"state": "training"}),
+        ("state", 10, {"state": "evaluating"}),
+        ("validation", 10, {"metrics": metrics}),
+        ("state", 10, {"state": "training"}),
+        ("state", 10, {"state": "paused"}),
+        ("state", 10, {"state": "training"}),
+    )
+    assert [line.text for line in history.log] == [
+        "training",
+        "validated: 56 % right [39, 72] n=32",
+        "paused",
+        "training",
+    ]
+    assert history.state == "training"

@@ -109,7 +109,15 @@ def _update(
     needed = config.objective.kl_coefficient > 0
     reference = policy.reference_logprobs(groups) if needed else None
     optimizer = loop.make_optimizer(policy, config)
-    return steps.update(policy, optimizer, config, rollouts, advantages, reference)
+    return steps.update(
+        policy,
+        optimizer,
+        config,
+        rollouts,
+        advantages,
+        reference,
+        learning_rate=config.optimizer.learning_rate,
+    )
 
 
 def _logprob_sums(policy: Policy, rollouts: list[steps.GroupRollout]) -> torch.Tensor:
@@ -179,6 +187,15 @@ def test_kl_is_zero_at_the_first_step_whatever_the_dropout(tmp_path: Path) -> No
     metrics = _update(policy, config, _group(policy, [1.0, 0.0]))
     assert metrics["kl"] == 0
     assert metrics["clip_fraction"] == 0
+
+
+def test_learning_rate_rises_to_its_peak_and_stays(config: RunConfig) -> None:
+    config = with_overrides(
+        config, ["optimizer.learning_rate=0.01", "optimizer.rise_steps=2", "schedule.max_steps=4"]
+    )
+    session = Session(directory.create(config), config)
+    session.train()
+    assert session.history().series["learning_rate"].values == [0.005, 0.01, 0.01, 0.01]
 
 
 def test_training_teaches_a_tiny_model_to_write_vowels(config: RunConfig) -> None:

@@ -1,0 +1,203 @@
+"""ONE table of everything a person can do in the cockpit.
+
+From it come the key bindings (with ids, so that they can be remapped), the footer, the
+command palette and the help screen. An action is done by the method ``do_<id>`` of the
+screen or app that its scope names; tests refuse one without the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from textual.binding import Binding, BindingType
+
+if TYPE_CHECKING:
+    from stonk_tui.app import Cockpit
+
+Scope = Literal["app", "train", "runs", "rollout", "log"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that can be done."""
+
+    id: str
+    key: str
+    """Textual's names of the keys, comma-separated."""
+    shown_key: str
+    """The key as it is printed."""
+    label: str
+    help: str
+    scope: Scope
+    footer: int = 0
+    """Place in the footer, from 1; 0 leaves it out."""
+    cli: str = ""
+    """The same on the command line."""
+    why_not: "Callable[[Cockpit], str]" = lambda app: ""
+    """Why it cannot be done right now; empty when it can."""
+
+
+def _no_run(app: "Cockpit") -> str:
+    return "" if app.model is not None else "no run is attached: choose one with enter"
+
+
+def _no_command(app: "Cockpit") -> str:
+    """Why the run takes no command."""
+    if app.model is None:
+        return _no_run(app)
+    if app.read_only:
+        return "this cockpit was opened read-only"
+    if not app.model.commandable:
+        return f"the run is {app.model.state[0].replace('_', ' ')}: no worker listens"
+    return ""
+
+
+def _no_zoom(app: "Cockpit") -> str:
+    return _no_run(app)
+
+
+_PANEL_HELP = (
+    ("reward", "Is it learning? The reward over steps."),
+    ("saiyan", "Is it ready? The four lights and the power level."),
+    ("breakdown", "At what? The reward's components."),
+    ("market", "Is it fooling itself? Sides, accuracy, calibration."),
+    ("health", "Is the training sound? KL, entropy, gradients, time."),
+    ("rollouts", "What does it say? The newest completions."),
+    ("device", "Is the machine busy? GPU, processor, memory."),
+    ("events", "What happened? The event log."),
+)
+
+ACTIONS: tuple[Action, ...] = (
+    # --- anywhere
+    Action("runs", "r", "r", "runs", "All runs, and how they are doing.", "app", 7, "runs"),
+    Action(
+        "train", "t", "t", "train", "The run that is attached.", "app", 0, "attach RUN", _no_run
+    ),
+    Action(
+        "log", "l", "l", "log", "The event log, and the worker's own output.", "app", 8, "", _no_run
+    ),
+    Action(
+        "pause",
+        "p",
+        "p",
+        "pause",
+        "Pause between two steps, or go on. The device stays taken.",
+        "app",
+        2,
+        "pause RUN | stonk-tui resume RUN",
+        _no_command,
+    ),
+    Action(
+        "checkpoint",
+        "c",
+        "c",
+        "checkpoint",
+        "Keep a checkpoint after the step in hand.",
+        "app",
+        3,
+        "checkpoint RUN",
+        _no_command,
+    ),
+    Action(
+        "stop",
+        "S",
+        "S",
+        "stop",
+        "End the run after the step in hand, with a checkpoint. Asks first.",
+        "app",
+        6,
+        "stop RUN",
+        _no_command,
+    ),
+    Action(
+        "help", "question_mark,f1", "?", "help", "This list, and what the panels mean.", "app", 9
+    ),
+    Action(
+        "detach",
+        "q",
+        "q",
+        "detach",
+        "Leave the cockpit. The run goes on.",
+        "app",
+        10,
+    ),
+    Action("back", "escape", "esc", "back", "Back to where you came from.", "app", 1),
+    # --- train
+    *(
+        Action(f"panel_{name}", str(number), str(number), f"{name} panel", help_text, "train")
+        for number, (name, help_text) in enumerate(_PANEL_HELP, 1)
+    ),
+    Action("next_panel", "tab", "tab", "next", "The next panel.", "train", 5),
+    Action("previous_panel", "shift+tab", "shift+tab", "previous", "The panel before.", "train"),
+    Action(
+        "zoom", "z", "z", "zoom", "Give the panel the whole screen, or fold it back.", "train", 4
+    ),
+    Action("open", "enter", "⏎", "open", "Open the rollout under the cursor.", "train", 1),
+    # --- a rollout
+    Action("next_sample", "n", "n", "next", "The next answer to the same prompt.", "rollout", 1),
+    Action("previous_sample", "N", "N", "previous", "The answer before.", "rollout", 2),
+    Action(
+        "next_group",
+        "right_square_bracket",
+        "]",
+        "group ›",
+        "The next prompt of the step.",
+        "rollout",
+        4,
+    ),
+    Action(
+        "previous_group", "left_square_bracket", "[", "‹ group", "The prompt before.", "rollout", 3
+    ),
+    Action("reveal", "x", "x", "reveal", "Show or hide what the market did.", "rollout", 5),
+    # --- runs
+    Action(
+        "attach", "enter", "⏎", "attach", "Watch the run under the cursor.", "runs", 1, "attach RUN"
+    ),
+    # --- log
+    Action(
+        "switch_log",
+        "tab",
+        "tab",
+        "other half",
+        "Between events and the worker's output.",
+        "log",
+        1,
+    ),
+    Action("log_end", "end", "end", "newest", "Go to the newest line and stay there.", "log", 2),
+)
+
+BY_ID = {action.id: action for action in ACTIONS}
+
+
+def in_scope(scope: Scope) -> tuple[Action, ...]:
+    """The actions of one scope, in the table's order."""
+    return tuple(action for action in ACTIONS if action.scope == scope)
+
+
+def bindings(scope: Scope) -> list[BindingType]:
+    """Textual bindings of one scope; ids are the actions', for remapping."""
+    where = "app" if scope == "app" else "screen"
+    return [
+        Binding(
+            action.key,
+            f"{where}.do('{action.id}')",
+            action.label,
+            id=action.id,
+            show=False,
+            # Panels and tables have keys of their own for tab and enter.
+            priority=action.key in ("tab", "shift+tab"),
+        )
+        for action in in_scope(scope)
+    ]
+
+
+def footer(scopes: tuple[Scope, ...]) -> list[Action]:
+    """What the footer offers: the screen's own actions first, then the app's."""
+    offered: list[Action] = []
+    for scope in scopes:
+        offered += sorted(
+            (action for action in in_scope(scope) if action.footer), key=lambda item: item.footer
+        )
+    # At home there is little to go back to; the room is better spent on other keys.
+    at_home = "train" in scopes or "runs" in scopes
+    return [action for action in offered if not (at_home and action.id == "back")]

@@ -1,0 +1,343 @@
+"""The cockpit: a window onto a run that trains in a process of its own.
+
+The app owns the feed of one run, folds its batches into the model, and has the visible
+screen drawn at most four times a second. Whatever a person does goes through the table
+of actions. Leaving, crashing or being killed changes nothing for the worker.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.filter import LineFilter
+from textual.message import Message
+
+from engine.errors import UserError
+from engine.runs.directory import RunDirectory
+from engine.text import one_line
+from stonk_tui import actions
+from stonk_tui.actions import Action
+from stonk_tui.feed import Feed, RunModel, RunModelUpdated
+from stonk_tui.machine import Machine, MachineFeed, MachineSampled
+from stonk_tui.screens.base import CockpitScreen
+from stonk_tui.screens.confirm import ConfirmScreen
+from stonk_tui.screens.help import HelpScreen
+from stonk_tui.screens.log import LogScreen
+from stonk_tui.screens.runs import RunsScreen
+from stonk_tui.screens.train import TrainScreen
+from stonk_tui.theme import SAIYAN
+from stonk_tui.widgets.text import OutputFilter, line
+
+FRAME_SECONDS = 0.25
+TERMINAL_CHECK_SECONDS = 2.0
+
+
+@dataclass
+class CommandSent(Message, bubble=False):
+    """A command was acknowledged, or not."""
+
+    verb: str
+    problem: str
+
+
+class ActionProvider(Provider):
+    """The table of actions in the command palette."""
+
+    async def discover(self) -> Hits:
+        for action in self._offered():
+            yield DiscoveryHit(self._title(action), self._run(action), help=action.help)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for action in self._offered():
+            score = matcher.match(f"{action.label} {action.help}")
+            if score > 0:
+                yield Hit(score, self._title(action), self._run(action), help=action.help)
+
+    def _offered(self) -> list[Action]:
+        assert isinstance(self.app, Cockpit)
+        scope = self.screen.scope if isinstance(self.screen, CockpitScreen) else "app"
+        return [action for action in actions.ACTIONS if action.scope in ("app", scope)]
+
+    def _title(self, action: Action) -> str:
+        return f"{action.label}  ({action.shown_key})"
+
+    def _run(self, action: Action) -> Callable[[], None]:
+        assert isinstance(self.app, Cockpit)
+        return partial(self.app.perform, action.id)
+
+
+class Cockpit(App[None]):
+    """Watch and steer runs."""
+
+    TITLE = "stonk-tui"
+    MODES: ClassVar[dict[str, Callable[[], CockpitScreen]]] = {  # type: ignore[assignment]
+        "runs": RunsScreen,
+        "train": TrainScreen,
+        "log": LogScreen,
+    }
+    COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *actions.bindings("app"),
+        # Textual's own key for leaving does the same as ours; ctrl+c copies what is selected.
+        Binding("ctrl+q", "do('detach')", "Detach", show=False, priority=True),
+    ]
+    ENABLE_COMMAND_PALETTE = True
+    CSS = """
+    Screen { background: $background; color: $ink; }
+    .table--cursor { background: $panel; text-style: bold; }
+    Toast { background: $panel; }
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory | None = None,
+        read_only: bool = False,
+        message: str | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        machine: Machine | None = None,
+    ) -> None:
+        """Prepare a cockpit.
+
+        Args:
+            run: what to watch; None opens the table of runs.
+            read_only: look, but command nothing.
+            message: said once the cockpit is open.
+            clock: seconds since 1970, for ages.
+            machine: shown in place of samples of this machine.
+        """
+        super().__init__()
+        self.register_theme(SAIYAN)
+        self.theme = SAIYAN.name
+        self.read_only = read_only
+        self.clock = clock
+        self.model: RunModel | None = None
+        self.machine = machine or Machine()
+        self._samples_machine = machine is None
+        self._first_run = run
+        self._message = message
+        self._feed: Feed | None = None
+        self._machine_feed: MachineFeed | None = None
+        self._is_dirty = False
+        self._frames_skipped = 0
+        self._output_filter = OutputFilter()
+
+    # --- life
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), self._output_filter]
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our names for colours, so that styles resolve under every theme."""
+        return SAIYAN.variables
+
+    def on_mount(self) -> None:
+        self._listen_for_the_end()
+        if self._first_run is not None:
+            self.attach(self._first_run)
+        else:
+            self.switch_mode("runs")
+        if self._message:
+            self.notify(one_line(self._message), markup=False, timeout=8)
+        self.set_interval(FRAME_SECONDS, self._draw_if_dirty)
+        self.set_interval(1.0, self._draw_ages)
+
+    def on_unmount(self) -> None:
+        self._let_go()
+
+    def _listen_for_the_end(self) -> None:
+        """Leave in good order when the terminal goes, also where nobody can signal it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # Not in the main thread, as in some tests: then there are no signals to hear.
+            try:
+                loop.add_signal_handler(number, self.exit)
+            except (ValueError, RuntimeError):
+                return
+        if not self.is_headless and sys.__stdin__ is not None and sys.__stdin__.isatty():
+            self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
+
+    def _leave_without_terminal(self) -> None:
+        """A terminal that hung up reads as an endless end of file: do not spin on it."""
+        if not os.isatty(0):
+            self.exit()
+
+    # --- the attached run
+
+    def attach(self, run: RunDirectory) -> None:
+        """Watch ``run`` from now on."""
+        if self.model is None or self.model.run != run:
+            self._let_go()
+            self.model = RunModel(run)
+            self._feed = Feed(run, lambda: self.post_message(RunModelUpdated()))
+            self._feed.start()
+            if self._samples_machine:
+                self._machine_feed = MachineFeed(
+                    run, lambda sample: self.post_message(MachineSampled(sample))
+                )
+                self._machine_feed.start()
+        self.switch_mode("train")
+
+    def _let_go(self) -> None:
+        if self._feed is not None:
+            self._feed.stop()
+        if self._machine_feed is not None:
+            self._machine_feed.stop()
+
+    def on_run_model_updated(self) -> None:
+        if self._feed is None or self.model is None:
+            return
+        batch = self._feed.take()
+        if batch is None:
+            return
+        was_loaded = self.model.loaded
+        self.model.fold(batch)
+        self._is_dirty = True
+        if self.model.loaded and not was_loaded:
+            self._draw_if_dirty()
+
+    def on_machine_sampled(self, event: MachineSampled) -> None:
+        self.machine = event.machine
+        for screen in self.screen_stack:
+            if isinstance(screen, TrainScreen):
+                screen.sample(event.machine)
+        self._is_dirty = True
+
+    def _draw_if_dirty(self) -> None:
+        if self.model is not None and not self.model.loaded and self._frames_skipped < 4:
+            # What is read of a long history in between would be drawn for nothing.
+            self._frames_skipped += 1
+            return
+        self._frames_skipped = 0
+        if self._is_dirty and isinstance(self.screen, CockpitScreen):
+            self._is_dirty = False
+            self.screen.refresh_screen()
+
+    def _draw_ages(self) -> None:
+        """Ages go on while nothing else happens."""
+        if self.model is not None and self.model.state[0] == "stale":
+            self._is_dirty = True
+
+    # --- actions
+
+    def perform(self, action_id: str) -> None:
+        """Do an action of the table, or say why not."""
+        action = actions.BY_ID[action_id]
+        reason = action.why_not(self)
+        if reason:
+            self.notify(f"{action.label}: {one_line(reason)}", severity="warning", markup=False)
+            return
+        target = self if action.scope == "app" else self.screen
+        handler: Callable[[], None] | None = getattr(target, f"do_{action.id}", None)
+        if handler is not None:
+            handler()
+
+    def label_of(self, action: Action) -> str:
+        """The label as it is now: a paused run is offered to go on."""
+        if action.id == "pause" and self.model is not None and self.model.state[0] == "paused":
+            return "resume"
+        return action.label
+
+    def action_do(self, action_id: str) -> None:
+        self.perform(action_id)
+
+    def do_runs(self) -> None:
+        self._go("runs")
+
+    def do_train(self) -> None:
+        self._go("train")
+
+    def do_log(self) -> None:
+        self._go("log")
+
+    def do_help(self) -> None:
+        if not isinstance(self.screen, HelpScreen):
+            panel = self.screen.current_panel if isinstance(self.screen, TrainScreen) else None
+            self.push_screen(HelpScreen(panel))
+
+    def do_back(self) -> None:
+        if isinstance(self.screen, TrainScreen) and self.screen.unzoom():
+            return
+        if self._is_pushed:
+            self.pop_screen()
+            return
+        mode = self.current_mode
+        if mode == "log":
+            self._go("train")
+        elif mode == "train":
+            self._go("runs")
+        elif self.model is not None:
+            self._go("train")
+
+    @property
+    def _is_pushed(self) -> bool:
+        """Whether the screen lies on top of a mode's own."""
+        return len(self.screen_stack) > 1
+
+    def _go(self, mode: str) -> None:
+        while self._is_pushed:
+            self.pop_screen()
+        if self.current_mode != mode:
+            self.switch_mode(mode)
+
+    def do_detach(self) -> None:
+        # Whoever opened the cockpit says how the run stands; nothing is sent to the worker.
+        self.exit()
+
+    def do_pause(self) -> None:
+        if self.model is not None:
+            self._send("resume" if self.model.state[0] == "paused" else "pause")
+
+    def do_checkpoint(self) -> None:
+        self._send("checkpoint")
+
+    def do_stop(self) -> None:
+        if self.model is None:
+            return
+        run = line(self.model.run.id, limit=60)
+        explanation = Content.assemble(
+            "The step in hand ends and a checkpoint is kept. ",
+            ("stonk-tui train --resume ", "bold"),
+            line(self.model.run.id, "bold", limit=60),
+            " goes on from there.",
+        )
+        self.push_screen(
+            ConfirmScreen(
+                Content.assemble("Stop ", run, "?"), explanation, "stop it", "let it go on"
+            ),
+            lambda confirmed: self._send("stop") if confirmed else None,
+        )
+
+    def _send(self, verb: str) -> None:
+        if self.model is not None:
+            self._send_command(self.model.run, verb)
+
+    @work(thread=True, exit_on_error=False, group="commands")
+    def _send_command(self, run: RunDirectory, verb: str) -> None:
+        # Imported when first needed: it brings the writing side of the store along.
+        from engine.runs import control
+
+        try:
+            control.send(run, verb)
+        except UserError as error:
+            self.post_message(CommandSent(verb, str(error)))
+        else:
+            self.post_message(CommandSent(verb, ""))
+
+    def on_command_sent(self, event: CommandSent) -> None:
+        if event.problem:
+            self.notify(one_line(event.problem), severity="error", markup=False)
+        else:
+            self.notify(f"{event.verb}: accepted, it takes effect between two steps", markup=False)

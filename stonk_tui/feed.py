@@ -1,0 +1,219 @@
+"""Follow one run: a thread that reads its store, and the model that screens draw from.
+
+The thread only reads. It hands batches of events over, and the event loop folds
+them into the history, so that nothing but the event loop ever touches what widgets
+show: no locks in the model, no half-applied step on screen. A page is small enough
+to fold within a frame, and the next one is read only when the last has been taken,
+so a long history neither stalls the app nor piles up in memory.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from textual.message import Message
+
+from engine.config import RunConfig
+from engine.errors import UserError
+from engine.runs.directory import RunDirectory
+from engine.runs.history import TERMINAL_STATES, History
+from engine.runs.reader import Event, Rollout, StoreReader
+from engine.runs.status import effective_state
+from stonk_tui.widgets.text import line
+
+POLL_SECONDS = 0.25
+WORKER_SECONDS = 1.0
+PAGE_EVENTS = 1000
+NEWEST_ROLLOUTS = 96
+
+
+@dataclass
+class RunModelUpdated(Message, bubble=False):
+    """The feed has something new for the run model.
+
+    Only neighbours in the queue merge, so it names no run.
+    """
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, RunModelUpdated)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the feed learnt since it was last asked; None means no news."""
+
+    events: tuple[Event, ...] = ()
+    rollouts: tuple[Rollout, ...] | None = None
+    alive: bool | None = None
+    config: RunConfig | None = None
+    problem: str | None = None
+    """One line on why the run cannot be read; empty once it can again."""
+    caught_up: bool = False
+    """Everything that was in the store is included."""
+
+
+@dataclass
+class RunModel:
+    """What is known of the attached run; only the event loop touches it."""
+
+    run: RunDirectory
+    history: History = field(default_factory=History)
+    rollouts: tuple[Rollout, ...] = ()
+    alive: bool = True
+    """Whether a worker lives; taken for granted until the feed has looked."""
+    config: RunConfig | None = None
+    problem: str = ""
+    """Why the store cannot be read right now."""
+    misread: str = ""
+    """What in the store could not be understood."""
+    loaded: bool = False
+    """Everything that was in the store when it was opened has been folded."""
+
+    def fold(self, batch: Batch) -> None:
+        """Take one batch in."""
+        try:
+            self.history.apply(batch.events)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # The events after the one that could not be understood go on being folded.
+            self.misread = f"an event of this run cannot be understood: {line(repr(error)).plain}"
+        if batch.rollouts is not None:
+            self.rollouts = batch.rollouts
+        if batch.alive is not None:
+            self.alive = batch.alive
+        if batch.config is not None:
+            self.config = batch.config
+        if batch.problem is not None:
+            self.problem = batch.problem
+        self.loaded = self.loaded or batch.caught_up
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """(state, detail), corrected by whether the worker lives."""
+        if self.problem and self.history.last_seq == 0:
+            return "unreadable", self.problem
+        return effective_state(self.run, self.history, alive=self.alive)
+
+    @property
+    def commandable(self) -> bool:
+        """Whether somebody is there to take a command."""
+        return self.alive and self.history.state not in TERMINAL_STATES
+
+
+class Feed:
+    """Read one run's store in a thread of its own until stopped."""
+
+    def __init__(self, run: RunDirectory, notify: Callable[[], object]) -> None:
+        """Prepare to follow ``run``; ``notify`` is called in the thread when there is news."""
+        self._run = run
+        self._notify = notify
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._taken = threading.Event()
+        self._news: Batch | None = None
+        self._last_seq = 0
+        self._thread = threading.Thread(target=self._follow, name="run-feed", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does so within one read."""
+        self._stop.set()
+        self._taken.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout)
+
+    def take(self) -> Batch | None:
+        """All news since the last call."""
+        with self._lock:
+            news, self._news = self._news, None
+        self._taken.set()
+        return news
+
+    def _follow(self) -> None:
+        """Body of the thread: never lets an exception out, says what is wrong instead."""
+        try:
+            self._give(Batch(config=self._run.config()))
+        except UserError as error:
+            # The store may be readable all the same; only the settings are not shown.
+            self._give(Batch(problem=_words(error)))
+        while not self._stop.is_set():
+            reader: StoreReader | None = None
+            try:
+                reader = StoreReader(self._run.database)
+                self._follow_open(reader)
+            except FileNotFoundError:
+                self._give(Batch(alive=self._run.worker() is not None, caught_up=True))
+            except UserError as error:
+                self._give(Batch(problem=_words(error), caught_up=True))
+            except (sqlite3.Error, ValueError, OSError, KeyError, TypeError) as error:
+                self._give(Batch(problem=self._explain(error), caught_up=True))
+            finally:
+                if reader is not None:
+                    reader.close()
+            # Whatever it was, it may have passed: a worker may just be creating its store.
+            self._stop.wait(WORKER_SECONDS)
+
+    def _follow_open(self, reader: StoreReader) -> None:
+        last_seq = self._last_seq
+        quiet_polls = 0
+        beat = 0
+        while not self._stop.is_set():
+            # Looked up before reading: a worker that says "finished" and ends in between
+            # must not look dead for a moment.
+            alive = None
+            if beat % round(WORKER_SECONDS / POLL_SECONDS) == 0:
+                if not self._run.database.exists():
+                    raise FileNotFoundError(self._run.database)
+                alive = self._run.worker() is not None
+            events = reader.events(last_seq, PAGE_EVENTS)
+            batch = Batch(events=tuple(events), alive=alive, caught_up=len(events) < PAGE_EVENTS)
+            if alive is not None:
+                batch = replace(batch, problem="")
+            if events:
+                last_seq = self._last_seq = events[-1].seq
+                quiet_polls = 0
+            # A step's rollouts may be committed just after its event, hence one more look.
+            if batch.caught_up and quiet_polls < 2:
+                batch = replace(batch, rollouts=tuple(reader.newest_rollouts(NEWEST_ROLLOUTS)))
+                quiet_polls += 1
+            if batch != Batch(caught_up=True):
+                self._give(batch)
+            if batch.caught_up:
+                self._stop.wait(POLL_SECONDS)
+            beat += 1
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return "the run's store is busy; trying again"
+        return f"the run's store is damaged ({error}): {self._run.database}"
+
+    def _give(self, batch: Batch) -> None:
+        with self._lock:
+            self._news = batch if self._news is None else _merge(self._news, batch)
+            self._taken.clear()
+        self._notify()
+        # Back-pressure: while the app is busy, the store is the better place to wait in.
+        while batch.events and not self._taken.wait(POLL_SECONDS):
+            if self._stop.is_set():
+                return
+
+
+def _words(error: UserError) -> str:
+    """What is wrong first: a path may be longer than the screen is wide."""
+    fix = f"; {error.fix}" if error.fix else ""
+    return f"{error.what}{fix}: {error.where}"
+
+
+def _merge(older: Batch, newer: Batch) -> Batch:
+    return Batch(
+        events=older.events + newer.events,
+        rollouts=older.rollouts if newer.rollouts is None else newer.rollouts,
+        alive=older.alive if newer.alive is None else newer.alive,
+        config=older.config if newer.config is None else newer.config,
+        problem=older.problem if newer.problem is None else newer.problem,
+        caught_up=older.caught_up or newer.caught_up,
+    )

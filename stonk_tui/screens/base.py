@@ -1,0 +1,76 @@
+"""What all full screens share: the footer, actions out of the table, and being shown."""
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.screen import Screen
+
+from stonk_tui import actions
+from stonk_tui.widgets.keys import KeyBar
+
+if TYPE_CHECKING:
+    from stonk_tui.app import Cockpit
+
+
+class CockpitScreen(Screen[None]):
+    """A screen with a footer; ``show_model`` is called while it is the visible one."""
+
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  (declared without ClassVar in Textual's Screen)
+        (0, "-narrow"),
+        (100, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
+
+    scope: ClassVar[actions.Scope] = "app"
+
+    @property
+    def cockpit(self) -> "Cockpit":
+        return cast("Cockpit", self.app)
+
+    def compose_body(self) -> ComposeResult:
+        """The widgets between the top and the footer."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        yield from self.compose_body()
+        yield KeyBar()
+
+    def show_model(self) -> None:
+        """Draw what is new; called at most four times a second, and when it becomes visible."""
+
+    _is_composed = False
+
+    def on_mount(self) -> None:
+        # Called after the mount handler of the screen itself: all its widgets are there.
+        self._is_composed = True
+        self.refresh_screen()
+
+    def refresh_screen(self) -> None:
+        """Everything that can have changed, on the visible screen only."""
+        # The footer comes last and goes with the others: without it the screen is being
+        # built or, when the app ends, taken apart.
+        if self._is_composed and self.query(KeyBar):
+            self.show_model()
+            self.show_keys()
+
+    def show_keys(self) -> None:
+        """Bring the footer up to date."""
+        scopes: tuple[actions.Scope, ...] = ("app",) if self.scope == "app" else (self.scope, "app")
+        self.query_one(KeyBar).show(
+            [
+                (action, self.cockpit.label_of(action), not action.why_not(self.cockpit))
+                for action in actions.footer(scopes)
+            ]
+        )
+
+    @on(events.ScreenResume)
+    def _become_visible(self) -> None:
+        self.refresh_screen()
+
+    @on(KeyBar.Pressed)
+    def _clicked(self, event: KeyBar.Pressed) -> None:
+        self.cockpit.perform(event.action_id)
+
+    def action_do(self, action_id: str) -> None:
+        self.cockpit.perform(action_id)

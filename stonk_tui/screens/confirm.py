@@ -1,0 +1,60 @@
+"""A question before something that is hard to undo."""
+
+import time
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+DEAF_SECONDS = 0.5
+"""Keys typed before a person can have read the question do not answer it."""
+
+
+class ConfirmScreen(ModalScreen[bool]):
+    """Yes with ``y``, no with anything that usually means no."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes", show=False),
+        Binding("n,escape,q", "answer(False)", "No", show=False),
+    ]
+    DEFAULT_CSS = """
+    ConfirmScreen { align: center middle; background: $background 70%; }
+    ConfirmScreen > Vertical {
+        width: 66; max-width: 96%; height: auto; padding: 1 2;
+        border: round $warn; background: $surface;
+    }
+    ConfirmScreen Static { width: 1fr; height: auto; }
+    ConfirmScreen #choices { margin-top: 1; }
+    """
+
+    def __init__(self, question: Content, explanation: Content, yes: str, no: str) -> None:
+        super().__init__()
+        self._question = question
+        self._explanation = explanation
+        self._choices = Content.assemble(
+            ("y", "bold $gold"), f" {yes}", "      ", ("n", "bold $gold"), f" {no}"
+        )
+        self._opened = time.monotonic()
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(self._question.stylize("bold"), markup=False)
+            yield Static("", markup=False)
+            yield Static(self._explanation, markup=False)
+            yield Static(self._choices, id="choices", markup=False)
+
+    def on_mount(self) -> None:
+        self._opened = time.monotonic()
+
+    @property
+    def listens(self) -> bool:
+        """Whether keys answer already."""
+        return time.monotonic() - self._opened >= DEAF_SECONDS
+
+    def action_answer(self, answer: bool) -> None:
+        if self.listens:
+            self.dismiss(answer)

@@ -1,0 +1,165 @@
+"""The train screen: one run, live."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Static
+
+from stonk_tui import actions
+from stonk_tui.screens.base import CockpitScreen
+from stonk_tui.screens.rollout import RolloutScreen
+from stonk_tui.widgets.banner import Banner
+from stonk_tui.widgets.board import FOLDED_TOP, PANELS, Board, is_wide
+from stonk_tui.widgets.breakdown import BreakdownPanel
+from stonk_tui.widgets.device import DevicePanel
+from stonk_tui.widgets.happenings import HappeningsPanel
+from stonk_tui.widgets.health import HealthPanel
+from stonk_tui.widgets.market import MarketPanel
+from stonk_tui.widgets.panel import Panel
+from stonk_tui.widgets.reward import RewardPanel
+from stonk_tui.widgets.rollouts import RolloutsPanel
+from stonk_tui.widgets.saiyan import SaiyanPanel
+from stonk_tui.widgets.state_line import StateLine
+from stonk_tui.widgets.table import Table
+
+if TYPE_CHECKING:
+    from stonk_tui.machine import Machine
+
+
+class TrainScreen(CockpitScreen):
+    """State line, eight panels, footer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = actions.bindings("train")
+    scope: ClassVar[actions.Scope] = "train"
+    DEFAULT_CSS = """
+    TrainScreen #folded { height: 2; padding: 0 1; display: none; text-wrap: nowrap; }
+    TrainScreen.-narrow #folded, TrainScreen.-low #folded { display: block; }
+    """
+
+    def compose_body(self) -> ComposeResult:
+        yield StateLine(id="state")
+        yield Banner(id="banner")
+        yield Static(id="folded", markup=False)
+        with Board(id="board"):
+            yield RewardPanel(id="reward")
+            yield SaiyanPanel(id="saiyan")
+            yield BreakdownPanel(id="breakdown")
+            yield MarketPanel(id="market")
+            yield HealthPanel(id="health")
+            yield RolloutsPanel(id="rollouts")
+            yield DevicePanel(id="device")
+            yield HappeningsPanel(id="events")
+
+    def on_mount(self) -> None:
+        self._board = self.query_one(Board)
+        self._folded_lines = Content("")
+        self.sample(self.cockpit.machine)
+        self.query_one("#rollout-table").focus()
+
+    def show_model(self) -> None:
+        model = self.cockpit.model
+        if model is None:
+            return
+        machine = self.cockpit.machine
+        self.query_one(StateLine).show(model, machine, read_only=self.cockpit.read_only)
+        self.query_one(Banner).show(model, self.cockpit.clock())
+        for name in self._board.shown:
+            self.query_one(f"#{name}", Panel).show(model)
+        if not self._is_wide:
+            width = self.size.width - 2
+            lines = Content("\n").join(
+                [SaiyanPanel.folded(model, width), MarketPanel.folded(model, width)]
+            )
+            if not lines.is_same(self._folded_lines):
+                self._folded_lines = lines
+                self.query_one("#folded", Static).update(lines)
+
+    def sample(self, machine: "Machine") -> None:
+        """A newer sample of the machine."""
+        self.query_one(DevicePanel).sample(machine)
+
+    @property
+    def _is_wide(self) -> bool:
+        return is_wide(self._board.size)
+
+    @property
+    def current_panel(self) -> str:
+        """Id of the panel that has the focus."""
+        widget = self.focused
+        while widget is not None and widget is not self:
+            if isinstance(widget, Panel) and widget.id:
+                return widget.id
+            parent = widget.parent
+            widget = parent if isinstance(parent, Container | Panel) else None
+        return "rollouts"
+
+    def go_to_panel(self, name: str) -> None:
+        """Focus a panel, in the folded arrangement after putting it in place."""
+        zoomed = name if self._board.zoomed else None
+        slot = None if name in FOLDED_TOP else name
+        self._board.rearrange(slot=slot, zoomed=zoomed)
+        panel = self.query_one(f"#{name}", Panel)
+        if self.cockpit.model is not None:
+            # One that had no place until now draws itself when it gets its size.
+            panel.show(self.cockpit.model)
+        (panel.table if isinstance(panel, RolloutsPanel) else panel).focus()
+        self.call_after_refresh(self.refresh_screen)
+
+    def do_panel_reward(self) -> None:
+        self.go_to_panel("reward")
+
+    def do_panel_saiyan(self) -> None:
+        self.go_to_panel("saiyan")
+
+    def do_panel_breakdown(self) -> None:
+        self.go_to_panel("breakdown")
+
+    def do_panel_market(self) -> None:
+        self.go_to_panel("market")
+
+    def do_panel_health(self) -> None:
+        self.go_to_panel("health")
+
+    def do_panel_rollouts(self) -> None:
+        self.go_to_panel("rollouts")
+
+    def do_panel_device(self) -> None:
+        self.go_to_panel("device")
+
+    def do_panel_events(self) -> None:
+        self.go_to_panel("events")
+
+    def do_next_panel(self) -> None:
+        self._walk(1)
+
+    def do_previous_panel(self) -> None:
+        self._walk(-1)
+
+    def _walk(self, direction: int) -> None:
+        at = PANELS.index(self.current_panel)
+        self.go_to_panel(PANELS[(at + direction) % len(PANELS)])
+
+    def do_zoom(self) -> None:
+        zoomed = None if self._board.zoomed else self.current_panel
+        self._board.rearrange(zoomed=zoomed)
+        self.call_after_refresh(self.refresh_screen)
+
+    def unzoom(self) -> bool:
+        """Fold a zoomed panel back; False when none was."""
+        if self._board.zoomed is None:
+            return False
+        self.do_zoom()
+        return True
+
+    def do_open(self) -> None:
+        self.query_one("#rollout-table", Table).action_choose()
+
+    @on(Table.Chosen)
+    def _open_rollout(self, event: Table.Chosen) -> None:
+        model = self.cockpit.model
+        if model is not None:
+            self.app.push_screen(RolloutScreen(model, int(event.key)))

@@ -1,0 +1,136 @@
+"""The two lines on top: which run, what it does, how far it is, on what machine."""
+
+from textual.app import RenderResult
+from textual.content import Content
+from textual.widget import Widget
+
+from stonk_tui.feed import RunModel
+from stonk_tui.machine import Machine
+from stonk_tui.theme import UNKNOWN, state_look
+from stonk_tui.widgets import figures
+from stonk_tui.widgets.text import line
+
+_SAMPLING = {"balanced": "balanced", "natural": "natural market"}
+
+
+class StateLine(Widget):
+    """Run, state and progress, always in the same places."""
+
+    DEFAULT_CSS = """
+    StateLine { height: 2; width: 1fr; background: $surface; padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._view: RunModel | None = None
+        self._machine = Machine()
+        self._read_only = False
+        self._content = Content("")
+
+    def show(self, view: RunModel, machine: Machine, *, read_only: bool) -> None:
+        self._view, self._machine, self._read_only = view, machine, read_only
+        content = self._build(view)
+        if not content.is_same(self._content):
+            self._content = content
+            self.refresh()
+
+    def render(self) -> RenderResult:
+        return self._content
+
+    def on_resize(self) -> None:
+        if self._view is not None:
+            self._content = self._build(self._view)
+
+    def _build(self, view: RunModel) -> Content:
+        width = max(20, self.size.width)
+        return Content("\n").join([self._identity(view, width), self._progress(view, width)])
+
+    def _identity(self, view: RunModel, width: int) -> Content:
+        state, _ = view.state
+        look = state_look(state)
+        left = Content.assemble(
+            ("stonk-tui", "bold $gold"), (" › ", "$quiet"), line(view.run.id, "bold $ink", limit=60)
+        )
+        right = Content.assemble((f"{look.glyph} {look.word}", f"bold {look.style}"))
+        extras = [self._device(view), self._memory(view)]
+        if self._read_only:
+            extras.insert(0, Content.styled("read-only", "$warn"))
+        for extra in extras:
+            longer = Content.assemble(right, ("  ·  ", "$faint"), extra)
+            if left.cell_length + longer.cell_length + 2 <= width:
+                right = longer
+        gap = width - left.cell_length - right.cell_length
+        if gap < 2:
+            left = left.truncate(max(0, width - right.cell_length - 2), ellipsis=True)
+            gap = 2
+        return Content.assemble(left, " " * gap, right)
+
+    def _progress(self, view: RunModel, width: int) -> Content:
+        history = view.history
+        pieces: list[Content] = []
+        if view.config is not None:
+            sampling = _SAMPLING[view.config.data.sampling]
+            pieces.append(Content.assemble(f"Stage {view.config.stage} ", (sampling, "$quiet")))
+        total = history.max_steps
+        digits = len(str(total)) if total else len(str(history.step))
+        count = f"{history.step:>{digits}}/{total}" if total else f"{history.step}"
+        pieces.append(Content.assemble(("step ", "$quiet"), (count, "bold")))
+        done = history.step / total if total else None
+        bar_at = len(pieces)
+        pieces.append(Content(f"{figures.share(done):>5}" if total else ""))
+        if history.step:
+            pieces += self._pace(view)
+        activity = self._activity(view)
+        if activity:
+            pieces.insert(bar_at + 1, activity)
+        # What does not fit goes from the end, whole: never half a word.
+        while len(pieces) > 2 and _length(pieces) > width:
+            pieces.pop()
+        room = width - _length(pieces) - 4
+        if done is not None and room >= 8:
+            filled, rest = figures.meter(done, min(room, 48))
+            pieces[bar_at] = Content.assemble((filled, "$gold"), (rest, "$faint"), pieces[bar_at])
+        return Content("   ").join(pieces)
+
+    def _pace(self, view: RunModel) -> list[Content]:
+        history = view.history
+        return [
+            Content.assemble(("ETA ", "$quiet"), f"{figures.duration(self._eta(view)):<8}"),
+            Content.assemble(
+                f"{figures.whole(history.metrics.get('tokens_per_second')):>6}",
+                (" tok/s", "$quiet"),
+            ),
+            Content.assemble(("epoch ", "$quiet"), figures.fixed(history.epoch)),
+        ]
+
+    def _activity(self, view: RunModel) -> Content | None:
+        """What else goes on between two steps, such as a validation."""
+        progress = view.history.progress
+        if progress is None or not view.history.step or view.state[0] == "stale":
+            return None
+        count = f" {figures.whole(progress.done)}/{figures.whole(progress.total)}"
+        return Content.assemble(
+            line(progress.task, "$secondary", limit=24), count if progress.total else ""
+        )
+
+    def _eta(self, view: RunModel) -> float | None:
+        return view.history.eta_seconds if view.state[0] in ("training", "evaluating") else None
+
+    def _device(self, view: RunModel) -> Content:
+        facts = view.history.facts
+        device = line(facts.get("device") or UNKNOWN, limit=12)
+        name = facts.get("device_name")
+        return (
+            Content.assemble(device, (" ", ""), line(name, "$quiet", limit=24)) if name else device
+        )
+
+    def _memory(self, view: RunModel) -> Content:
+        worker = self._machine.worker_memory
+        peak = figures.known(view.history.metrics.get("memory_gib"))
+        if worker is not None:
+            return Content.assemble(figures.gib(worker), (" GiB", "$quiet"))
+        return Content.assemble(figures.fixed(peak, 1), (" GiB peak", "$quiet"))
+
+
+def _length(pieces: list[Content]) -> int:
+    return sum(piece.cell_length for piece in pieces) + 3 * (len(pieces) - 1)

@@ -1,0 +1,247 @@
+"""One table of actions feeds keys, footer, palette and help; each one does something."""
+
+import queue
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from textual.binding import Binding
+
+from engine.runs.control import ControlServer
+from engine.runs.store import EventStore
+from stonk_tui import actions
+from stonk_tui.app import ActionProvider, Cockpit
+from stonk_tui.screens import confirm
+from stonk_tui.screens.confirm import ConfirmScreen
+from stonk_tui.screens.help import HelpScreen, help_text
+from stonk_tui.screens.log import LogScreen
+from stonk_tui.screens.rollout import RolloutScreen
+from stonk_tui.screens.runs import RunsScreen
+from stonk_tui.screens.train import TrainScreen
+from stonk_tui.widgets.keys import KeyBar
+from tests import recorded
+from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
+
+OWNERS: dict[str, type] = {
+    "app": Cockpit,
+    "train": TrainScreen,
+    "runs": RunsScreen,
+    "rollout": RolloutScreen,
+    "log": LogScreen,
+}
+
+
+@pytest.mark.parametrize("action", actions.ACTIONS, ids=lambda action: action.id)
+def test_every_action_has_a_handler_a_label_and_help(action: actions.Action) -> None:
+    assert callable(getattr(OWNERS[action.scope], f"do_{action.id}", None))
+    assert action.label
+    assert action.help.endswith(".")
+
+
+@pytest.mark.parametrize("scope", OWNERS)
+def test_every_handler_has_an_action(scope: str) -> None:
+    handlers = {name for name in vars(OWNERS[scope]) if name.startswith("do_")}
+    assert handlers == {f"do_{action.id}" for action in actions.ACTIONS if action.scope == scope}
+
+
+@pytest.mark.parametrize("scope", OWNERS)
+def test_every_key_of_a_screen_comes_from_the_table(scope: str) -> None:
+    bound = [item for item in vars(OWNERS[scope])["BINDINGS"] if isinstance(item, Binding)]
+    ids = {item.id for item in bound if item.id}
+    assert ids == {action.id for action in actions.ACTIONS if action.scope == scope}
+    assert all(item.id or "detach" in item.action for item in bound)
+
+
+def test_no_key_means_two_things_on_one_screen() -> None:
+    anywhere = _keys("app")
+    for scope in ("train", "runs", "rollout", "log"):
+        keys = _keys(scope)
+        assert len(keys) == len(set(keys))
+        assert not set(keys) & set(anywhere)
+
+
+def _keys(scope: str) -> list[str]:
+    return [
+        key for action in actions.ACTIONS if action.scope == scope for key in action.key.split(",")
+    ]
+
+
+def test_help_names_every_action_and_its_command() -> None:
+    text = help_text(width=200).plain
+    for action in actions.ACTIONS:
+        assert action.help in text
+        if action.cli:
+            assert f"stonk-tui {action.cli}" in text
+
+
+async def test_palette_offers_the_actions_of_the_screen() -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        provider = ActionProvider(app.screen)
+        offered = [hit.help async for hit in provider.discover()]
+        expected = [item.help for item in actions.ACTIONS if item.scope in ("app", "train")]
+        assert offered == expected
+        found = [hit.help async for hit in provider.search("checkpoint")]
+        assert actions.BY_ID["checkpoint"].help in found
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "Keep a checkpoint" in text_of(app))
+
+
+async def test_keys_go_to_every_screen_and_escape_comes_back() -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        for key, kind in (("l", LogScreen), ("r", RunsScreen), ("t", TrainScreen)):
+            await pilot.press(key)
+            await until(pilot, lambda kind=kind: isinstance(app.screen, kind))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, TrainScreen))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RolloutScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, TrainScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        await until(pilot, lambda: "1 run" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TrainScreen))
+
+
+async def test_help_explains_the_panel_in_focus_first() -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("5", "question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await settle(pilot)
+        assert "Health. KL is the policy's distance" in text_of(app)
+
+
+async def test_dimmed_key_says_why_it_does_nothing() -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run, read_only=True)
+    async with opened(app) as pilot:
+        await pilot.press("p")
+        await until(pilot, lambda: "opened read-only" in text_of(app))
+        await pilot.press("S")
+        await settle(pilot)
+        assert not isinstance(app.screen, ConfirmScreen)
+
+
+async def test_run_whose_worker_is_gone_takes_no_command() -> None:
+    recording = recorded.record(3, state="stale")
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("c")
+        await until(pilot, lambda: "no worker listens" in text_of(app))
+
+
+async def test_footer_entries_can_be_clicked() -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        row = text_of(app).split("\n")[-1]
+        await pilot.click(KeyBar, offset=(row.index("? help"), 0))
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+
+
+class Worker:
+    """Answers commands as a training loop does, between two steps."""
+
+    def __init__(self, recording: recorded.Recording) -> None:
+        self.store = EventStore(recording.run.database)
+        self.server = ControlServer(recording.run.socket, self.store)
+        self.verbs: list[str] = []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._obey, daemon=True)
+        self.thread.start()
+
+    def _obey(self) -> None:
+        while not self.ended.is_set():
+            try:
+                command = self.server.commands.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            self.verbs.append(command.verb)
+            self.store.answer(command.id, command.verb, ok=True, message=f"done: {command.verb}")
+            if command.verb in ("pause", "resume"):
+                state = "paused" if command.verb == "pause" else "training"
+                self.store.event("state", {"state": state, "detail": ""})
+
+    def ends(self) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.server.close()
+        self.store.close()
+
+
+async def test_commands_are_acknowledged_and_their_answers_appear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    recording = recorded.record(3)
+    worker = Worker(recording)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("p")
+        await until(pilot, lambda: "pause: accepted" in text_of(app))
+        await until(pilot, lambda: "pause: done: pause" in text_of(app))
+        await until(pilot, lambda: "‖ paused" in text_of(app))
+        await until(pilot, lambda: "p resume" in text_of(app))
+        await pilot.press("p")
+        await until(pilot, lambda: "● training" in text_of(app))
+        await pilot.press("c")
+        await until(pilot, lambda: "checkpoint" in worker.verbs)
+    worker.ends()
+    assert worker.verbs == ["pause", "resume", "checkpoint"]
+
+
+async def test_stop_asks_first_and_ignores_keys_that_were_typed_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    recording = recorded.record(3)
+    worker = Worker(recording)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        monkeypatch.setattr(confirm, "DEAF_SECONDS", 3600.0)
+        await pilot.press("S", "y")
+        await settle(pilot)
+        assert isinstance(app.screen, ConfirmScreen)
+        text = re.sub(r"\W+", " ", text_of(app))
+        assert "a checkpoint is kept" in text
+        assert "train resume" in text
+        monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.0)
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
+        assert worker.verbs == []
+        await pilot.press("S", "y")
+        await until(pilot, lambda: worker.verbs == ["stop"])
+    worker.ends()
+
+
+async def test_command_that_nobody_answers_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("p")
+        await until(pilot, lambda: "no worker answers" in text_of(app))
+
+
+async def test_leaving_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    recording = recorded.record(3)
+    worker = Worker(recording)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("q")
+        await until(pilot, lambda: not app.is_running)
+    worker.ends()
+    assert worker.verbs == []

@@ -1,0 +1,259 @@
+"""Text that a model, a data set or another program wrote is only ever text on screen.
+
+A run full of markup, terminal escapes and bidirectional marks, in every field that can
+hold text, is driven through every screen.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import App
+from textual.color import Color
+
+from engine.runs.store import RolloutRecord
+from engine.task import ComponentScore
+from stonk_tui.screens.log import tail
+from stonk_tui.widgets.text import OutputFilter, line, shown
+from tests import recorded
+from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
+
+HOSTILE = (
+    "[/INST][/think][b]BOLD[/b][@click=app.quit]quit[/] "
+    "\x1b]52;c;aGFja2Vk\x07\x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b31m\x9d52;c;eA==\x9c "
+    "\u202eesrever\u202c \u2066x\u2069 \u200f \u061c \x00\x08\x7f\r \u2028\u2029 "
+    "\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\"
+)
+FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+SCREENS: dict[str, tuple[str, ...]] = {
+    "train": (),
+    "every panel zoomed": (),
+    "rollout": ("enter", "x"),
+    "log": ("l",),
+    "runs": ("r",),
+    "help": ("question_mark",),
+    "stop": ("S",),
+    "palette": ("ctrl+p",),
+}
+
+
+def _hostile_run() -> recorded.Recording:
+    recording = recorded.new_run()
+    store = recording.store
+    recording.starts(device=HOSTILE, device_name=HOSTILE)
+    store.event(
+        "worker",
+        {
+            "model": HOSTILE,
+            "max_steps": 40,
+            "weights": {"format": 0.2, HOSTILE: 0.5},
+            "host": HOSTILE,
+        },
+    )
+    store.event("notice", {"level": "error", "text": HOSTILE})
+    store.event("notice", {"level": HOSTILE, "text": HOSTILE})
+    store.event("command", {"id": "1", "verb": HOSTILE, "ok": False, "message": HOSTILE})
+    recording.warms_up(2)
+    store.event("state", {"state": "training", "detail": HOSTILE})
+    recording.trains(2)
+    prediction = {"direction": HOSTILE, "percent": HOSTILE, "confidence": HOSTILE}
+    store.rollouts(
+        3,
+        [
+            RolloutRecord(
+                group=group,
+                sample=0,
+                prompt=HOSTILE * 3,
+                subject={
+                    "ticker": HOSTILE,
+                    "as_of": HOSTILE,
+                    "actual_direction": HOSTILE,
+                    "actual_percent": HOSTILE,
+                    "closes": [HOSTILE, 1.0, None, 2.0],
+                },
+                completion=HOSTILE * 5,
+                tokens=9,
+                finished=False,
+                reward=0.1,
+                advantage=0.0,
+                prediction=prediction | ({"reasoning": HOSTILE} if group else {"error": HOSTILE}),
+                components=(
+                    ComponentScore("format", 1.0, 0.2, HOSTILE),
+                    ComponentScore(HOSTILE, 0.5, 0.1, HOSTILE),
+                ),
+                cited=((0, 7), (30, 60)),
+            )
+            for group in range(2)
+        ],
+    )
+    store.event(
+        "step",
+        {
+            "metrics": {"reward/total": 0.4, f"reward/{HOSTILE}": 0.5, "kl": HOSTILE, HOSTILE: 1},
+            "seconds": {HOSTILE: 1.0, "rollout": HOSTILE, "train": 2.0},
+            "epoch": 0.1,
+            "milestones": [
+                {"name": HOSTILE, "value": HOSTILE},
+                {"name": "reward", "value": HOSTILE, "threshold": HOSTILE, "on": HOSTILE},
+            ],
+        },
+        step=3,
+    )
+    store.event("checkpoint", {"name": HOSTILE, "best": True, "validation_reward": None})
+    store.event("progress", {"task": HOSTILE, "done": 1, "total": 2, "detail": HOSTILE})
+    recording.closes()
+    recording.run.record_worker()
+    recording.run.log.write_bytes(
+        HOSTILE.encode("utf-8", "surrogatepass") + b"\xff\xfe\n\r\x1b[2Jx\n"
+    )
+    return recording
+
+
+def _assert_inert(app: App[None]) -> None:
+    for strip in app.screen._compositor.render_strips():
+        for segment in strip:
+            assert not FORBIDDEN.search(segment.text), repr(segment.text)
+            assert segment.control is None
+            style = segment.style
+            if style is not None:
+                assert style.link is None
+                assert not any(
+                    key.startswith("@") for key in style.meta if "evil" in str(style.meta)
+                )
+                assert "app.quit" not in str(style.meta)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=str)
+@pytest.mark.parametrize("name", SCREENS)
+async def test_hostile_text_is_inert_on_every_screen(name: str, size: tuple[int, int]) -> None:
+    recording = _hostile_run()
+    app = cockpit(recording.run, message=HOSTILE)
+    async with opened(app, size) as pilot:
+        assert app.model is not None
+        assert app.model.rollouts
+        if name == "every panel zoomed":
+            await pilot.press("z")
+            for number in "12345678":
+                await pilot.press(number)
+                await settle(pilot)
+                _assert_inert(app)
+            return
+        if SCREENS[name]:
+            await pilot.press(*SCREENS[name])
+        await settle(pilot)
+        _assert_inert(app)
+        assert app.is_running
+        if name == "rollout":
+            assert "[/INST]" in text_of(app)
+            assert "[@click=app.quit]" in text_of(app) or size[0] < 100
+
+
+@pytest.mark.parametrize(
+    "state", ["failed", "finished", "paused", "stopping", "warming_up", HOSTILE]
+)
+async def test_hostile_detail_of_a_state_is_inert(state: str) -> None:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.store.event("state", {"state": state, "detail": HOSTILE})
+    recording.store.event("progress", {"task": HOSTILE, "done": 1, "total": 2, "detail": HOSTILE})
+    recording.closes()
+    recording.run.record_worker()
+    async with opened(cockpit(recording.run)) as pilot:
+        _assert_inert(pilot.app)
+
+
+async def test_directory_with_a_hostile_name_is_inert_in_every_place_that_names_the_run() -> None:
+    recording = recorded.record(2)
+    path = recording.run.path
+    hostile = path.with_name("20991120-000000-[b]x[@click=app.quit]\x1b]0;x\x07\u202e")
+    path.rename(hostile)
+    run = type(recording.run)(hostile)
+    app = cockpit(run)
+    async with opened(app) as pilot:
+        _assert_inert(app)
+        assert "[@click=app.quit]" in text_of(app)
+        for keys in (("l",), ("r",), ("t",), ("S",)):
+            await pilot.press(*keys)
+            await settle(pilot)
+            _assert_inert(app)
+
+
+async def test_store_full_of_other_types_than_expected_does_not_end_the_cockpit() -> None:
+    recording = recorded.record(3, state="paused")
+    connection = sqlite3.connect(recording.run.database)
+    with connection:
+        connection.execute('UPDATE rollouts SET prediction = \'{"direction": [1], "percent": {}}\'')
+        connection.execute('UPDATE prompts SET subject = \'{"closes": "x", "ticker": 7}\'')
+        connection.execute('UPDATE rollouts SET components = \'[{}, {"value": [], "name": 3}]\'')
+        connection.execute("UPDATE rollouts SET cited = '[[\"a\", 2], [1, 1e9]]'")
+    connection.close()
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("enter")
+        await settle(pilot)
+        await pilot.press("x", "n")
+        await settle(pilot)
+        assert app.is_running
+
+
+def _all_text() -> Iterator[str]:
+    yield from (chr(code) for code in range(0x20) if chr(code) not in "\n")
+    yield from (chr(code) for code in (0x7F, 0x9B, 0x9D, 0x061C, 0x200E, 0x200F, 0x2028, 0x2029))
+    yield from (chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xD800))
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from(list(_all_text())))))
+@settings(max_examples=200, deadline=None)
+def test_shown_text_holds_no_control_character_whatever_comes(text: str) -> None:
+    assert not FORBIDDEN.search(shown(text).plain)
+    assert "\n" not in line(text).plain
+    assert not FORBIDDEN.search(line(text).plain)
+    assert shown(text).spans == []
+
+
+def test_output_filter_removes_what_came_past_everything_else() -> None:
+    segments = [
+        Segment(f"a{character}b", Style(link="http://evil.example")) for character in _all_text()
+    ]
+    filtered = OutputFilter().apply(segments, Color(0, 0, 0))
+    assert all(segment.text == "ab" for segment in filtered)
+    assert all(segment.style is not None and segment.style.link is None for segment in filtered)
+
+
+def test_tail_of_a_log_is_bounded_and_keeps_what_a_progress_bar_last_said(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_bytes(b"x" * 300_000 + b"\nloading  1%\rloading 99%\nlast")
+    lines = tail(log).plain.split("\n")
+    assert lines[-2:] == ["loading 99%", "last"]
+    log.write_bytes(b"line\n" * 100_000)
+    assert len(tail(log).plain.split("\n")) <= 400
+
+
+async def test_very_long_text_is_capped() -> None:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.store.rollouts(
+        1,
+        [
+            RolloutRecord(0, 0, "p" * 500_000, {}, "c" * 500_000, 9, True, 0.1, 0.0, {}, (), ()),
+        ],
+    )
+    recording.closes()
+    recording.run.record_worker()
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await until(pilot, lambda: app.model is not None and app.model.rollouts)
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        content = app.screen.query_one("#completion-text").content  # type: ignore[attr-defined]
+        assert len(content.plain) < 50_000
+        assert "460000 more characters" in content.plain.replace("\u202f", "")
