@@ -46,7 +46,10 @@ class DataConfig(Section):
     """Where examples come from and how they are split by date."""
 
     source: str = "demo"
-    """Source of market data; `demo` is the bundled daily series."""
+    """Source of market data: `demo` (the bundled daily series), `ohlcv:DIR` (a folder of price
+    files), `stocknet:DIR` (prices and posts), `deepstock[:PATH_OR_HUB_ID]` (prices, news and
+    financials), `planted[:share=0.9,seed=1]` (made up; with `shuffled=true` its twin in which
+    nothing can be predicted)."""
     style: Literal["full", "compact", "masked"] = "compact"
     """What a prompt shows: `full` bars, indicators, statistics, news and financials, `compact` a
     few lines for a small model, `masked` neither names nor dates, prices rebased to 100."""

@@ -3,10 +3,12 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config import DataConfig
 from engine.market import indicators, labels, statistics
 from engine.market.calendar import start_of
 from engine.market.example import Bar, Example, Financials, Headline, Label
@@ -93,6 +95,25 @@ class Dataset:
         self._usable = [self._usable_rows(at) for at in range(len(self.histories))]
         self._rows = {name: self._rows_of(name) for name in SPLIT_NAMES}
 
+    @classmethod
+    def configured(cls, histories: Sequence[History], data: DataConfig) -> Self:
+        """The dataset that a run's ``data`` section describes.
+
+        Raises:
+            UserError: the histories are too short for the splits.
+        """
+        return cls(
+            histories,
+            window=data.window,
+            horizon=data.horizon,
+            train_share=data.train_share,
+            validation_share=data.validation_share,
+            embargo=data.embargo,
+            folds=data.folds,
+            fold=data.fold,
+            train_window=data.train_window,
+        )
+
     def rows(self, split: SplitName) -> Rows:
         """Every usable row of a split: window, volatility and label all known."""
         return self._rows[split]
@@ -147,6 +168,11 @@ class Dataset:
         if not usable.any():
             raise KeyError(key)
         return self.example(history, int(usable.argmax()))
+
+    def usable_days(self, history: int) -> list[dt.date]:
+        """The days of one ticker that have an example, whatever their split."""
+        days: list[dt.date] = self.histories[history].days[self._usable[history]].tolist()
+        return days
 
     def _usable_rows(self, history: int) -> NDArray[np.bool_]:
         known: NDArray[np.bool_] = np.isfinite(self._moves[history])

@@ -104,7 +104,7 @@ def load(place: str, source: str) -> Market:
         UserError: no such place, an unreachable or gated data set, another schema, or more
             than 5 % of the rows refused.
     """
-    path = Path(place).expanduser() if place.startswith("~/") else Path(place)
+    path = Path(place)
     if path.exists():
         batches = _local(path)
     elif _HUB_NAME.fullmatch(place) and not place.startswith("."):

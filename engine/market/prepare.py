@@ -160,8 +160,8 @@ def prepare(
         progress: called with the tickers done and all of them.
 
     Raises:
-        UserError: a folder in the way, a ticker that cannot be a file name, histories too short
-            for the splits, an embargo below the horizon.
+        UserError: a folder in the way, a ticker that cannot be a file name, permuted labels,
+            histories too short for the splits, an embargo below the horizon.
         OSError: the disk refuses.
     """
     options = options or PrepareOptions()
@@ -233,6 +233,13 @@ def _refuse_tickers(histories: Sequence[History]) -> None:
         raise UserError("there is no ticker to prepare", where="data.source")
     seen: set[str] = set()
     for history in histories:
+        if history.shuffle_seed is not None:
+            raise UserError(
+                "the labels of this source are permuted, and files of prices would hold the"
+                " true ones",
+                where="data.source",
+                fix="leave shuffled=true out",
+            )
         if not _TICKER.fullmatch(history.ticker):
             raise UserError(
                 f"the ticker {one_line(history.ticker, 40)!r} cannot be part of a file name",
@@ -253,17 +260,9 @@ def _prepare_one(
     result: Prepared,
 ) -> None:
     """Write the files of one ticker and note what came of it in ``result``."""
-    rows = np.arange(options.window - 1, len(history) - options.horizon, options.stride)
-    too_wide = np.diff(history.days).astype(np.int64) > MAX_GAP_DAYS
-    steady = ~_any_step(too_wide, rows, rows + options.horizon)
-    result.left_out["gap"] += int((~steady).sum())
-    rows = rows[steady]
-    if history.doubtful is not None:
-        trusted = ~_any_step(
-            history.doubtful[1:], rows - options.window + 1, rows + options.horizon
-        )
-        result.left_out["doubtful"] += int((~trusted).sum())
-        rows = rows[trusted]
+    rows, left_out = _windows(history, options)
+    for reason, count in left_out.items():
+        result.left_out[reason] += count
     if not len(rows):
         result.skipped[history.ticker] = "no window in its history"
         return
@@ -276,7 +275,7 @@ def _prepare_one(
         if not members["train"].any():
             result.skipped[history.ticker] = "no training window to fit the scaler on"
             return
-        scaler = Scaler.fit(x[members["train"]])
+        scaler = fit_scaler(history, spans, options)
     result.left_out["border"] += int((~np.logical_or.reduce(list(members.values()))).sum())
     x_lines, y_lines = _lines(history, rows, levels, scaler, x, y)
     chosen = {FILE_SPLITS[name]: np.flatnonzero(members[name]).tolist() for name in SPLIT_NAMES}
@@ -288,6 +287,34 @@ def _prepare_one(
             path.write_text(text, encoding="utf-8", newline="")
     result.rows[history.ticker] = {name: len(positions) for name, positions in chosen.items()}
     result.scalers[history.ticker] = scaler
+
+
+def fit_scaler(history: History, spans: dict[SplitName, Span], options: PrepareOptions) -> Scaler:
+    """The scaler of a ticker, fitted on the closes of its training windows alone.
+
+    Raises:
+        ValueError: it has no training window.
+    """
+    rows, _ = _windows(history, options)
+    rows = rows[_members(history, rows, spans, options)["train"]]
+    levels = history.close[rows] / history.adjusted[rows]
+    return Scaler.fit(at_level(history.adjusted, rows, levels, range(1 - options.window, 1)))
+
+
+def _windows(history: History, options: PrepareOptions) -> tuple[NDArray[np.intp], dict[str, int]]:
+    """As-of days of the windows that may be used, and how many are left out by reason."""
+    rows = np.arange(options.window - 1, len(history) - options.horizon, options.stride)
+    too_wide = np.diff(history.days).astype(np.int64) > MAX_GAP_DAYS
+    steady = ~_any_step(too_wide, rows, rows + options.horizon)
+    left_out = {"gap": int((~steady).sum())}
+    rows = rows[steady]
+    if history.doubtful is not None:
+        trusted = ~_any_step(
+            history.doubtful[1:], rows - options.window + 1, rows + options.horizon
+        )
+        left_out["doubtful"] = int((~trusted).sum())
+        rows = rows[trusted]
+    return rows, left_out
 
 
 def _any_step(

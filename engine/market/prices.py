@@ -110,7 +110,7 @@ class Series:
             witness = "Adj Close moves differently"
             alike = jumps & adjusted_jumps & ~unconfirmed
             if alike.any():
-                quiet = alike & _looks_like_a_split(close, self.close, self.volume)
+                quiet = alike & looks_like_a_split(close, self.close, self.volume)
                 if quiet.any() and not unconfirmed.any():
                     unconfirmed, witness = quiet, "Adj Close shows it too, with ordinary turnover"
         if not unconfirmed.any():
@@ -215,8 +215,13 @@ def _nearest_ratio(values: Values) -> Values:
     return nearest
 
 
-def _looks_like_a_split(moves: Values, close: Values, volume: Values) -> NDArray[np.bool_]:
-    """(N - 1,) moves near a split ratio whose day was traded like the days before."""
+def looks_like_a_split(moves: Values, close: Values, volume: Values) -> NDArray[np.bool_]:
+    """(N - 1,) moves near a split ratio whose day was traded like the days before.
+
+    Args:
+        moves: (N - 1,) close over the close before.
+        close, volume: (N,).
+    """
     near = np.abs(1 / moves / _nearest_ratio(1 / moves) - 1) < 0.1
     turnover = close * volume
     for step in np.flatnonzero(near).tolist():

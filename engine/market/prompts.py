@@ -442,11 +442,14 @@ def _financials(example: Example) -> list[_Piece]:
 def _news(example: Example) -> list[_Piece]:
     """The headlines, newest first."""
     pieces: list[_Piece] = []
+    # Many headlines share one moment, where a source knows no better.
+    moment, date = None, ""
     for headline in reversed(example.headlines):
         text = untrusted(headline.text, _HEADLINE_CHARACTERS)
         if not text:
             continue
-        date = _new_york_date(headline.known_at)
+        if headline.known_at != moment:
+            moment, date = headline.known_at, _new_york_date(headline.known_at)
         facts = (Fact("date", "date", date), Fact("headline", "headline", text))
         # The newest headline is the last to go, and the heading goes with it.
         opening = "\n" if pieces else "\nNews:\n"

@@ -17,8 +17,20 @@ from engine.market import deepstock, demo, ohlcv, planted, stocknet
 from engine.market.quality import Market
 from engine.text import one_line
 
+FORMS = {
+    "demo": "bundled public-domain daily prices of five tickers, 2000 to 2013",
+    "ohlcv:DIR": "a folder of price files, TICKER.csv or TICKER.parquet",
+    "stocknet:DIR": "StockNet's folders: daily prices and posts",
+    "deepstock[:PATH_OR_HUB_ID]": "closes, news and financials from the hub, a parquet or a JSONL"
+    " file",
+    "planted[:share=0.9,seed=1]": "made-up prices that go the way of the day before with"
+    " probability share",
+    "planted:shuffled=true": "the same prices with permuted labels: nothing can be predicted",
+}
+"""How each source is written, with what it is."""
+
 KNOWN = ("demo", "ohlcv:DIR", "stocknet:DIR", "deepstock[:PATH_OR_HUB_ID]", "planted[:OPTIONS]")
-"""How each source is written."""
+"""The forms as an error message names them."""
 
 _PLANTED_OPTIONS = ("share", "seed", "shuffled")
 
@@ -36,7 +48,8 @@ def load(source: str) -> Market:
     if name == "planted" and (rest or not colon):
         return _planted(rest, source)
     if name == "deepstock" and (rest or not colon):
-        return deepstock.load(rest or deepstock.HUB_ID, source)
+        # expanded here, so that a home folder means the same in every source
+        return deepstock.load(str(_path(rest)) if rest else deepstock.HUB_ID, source)
     if name in ("ohlcv", "stocknet") and rest:
         load_folder = ohlcv.load if name == "ohlcv" else stocknet.load
         return load_folder(_path(rest), source)
@@ -54,8 +67,28 @@ def load(source: str) -> Market:
     )
 
 
+def absolute(source: str) -> str:
+    """``source`` with the folder or file that it names as an absolute path.
+
+    A process that starts in another folder then finds the same data. The id of a hub data set
+    is left alone.
+
+    Raises:
+        UserError: the place cannot be looked at.
+    """
+    name, _, rest = source.partition(":")
+    is_place = name in ("ohlcv", "stocknet") or (name == "deepstock" and _path(rest).exists())
+    return f"{name}:{_path(rest).absolute()}" if rest and is_place else source
+
+
 def _path(text: str) -> Path:
     path = Path(text)
+    try:
+        path.exists()
+    except OSError as error:  # such as a name too long, or a folder that may not be entered
+        raise UserError(
+            f"cannot be read: {error.strerror}", where=one_line(text), fix="check the name"
+        ) from error
     # expanduser raises where ~name is nobody's; such a folder is simply not there.
     return path.expanduser() if text == "~" or text.startswith("~/") else path
 

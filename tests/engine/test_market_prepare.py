@@ -414,3 +414,10 @@ def test_the_stocknet_tickers_are_prepared_quickly(tmp_path: Path) -> None:
     assert len(prepared.rows) == len(histories)
     assert not prepared.skipped
     assert all(count > 50 for splits in prepared.rows.values() for count in splits.values())
+
+
+def test_permuted_labels_are_refused(tmp_path: Path) -> None:
+    twin = sources.load("planted:shuffled=true").histories
+    with pytest.raises(UserError, match="permuted"):
+        prepare(twin, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
