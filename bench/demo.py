@@ -11,18 +11,17 @@ standard error sqrt(s₁²/10 + s₂²/10) from the steps' own spread.
 """
 
 import argparse
-import datetime as dt
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from engine.config import preset, with_overrides
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
@@ -64,7 +63,11 @@ def main() -> None:
         result["seed"] = seed
         results.append(result)
         print(json.dumps(result), flush=True)
-    report = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "runs": results}
+    report = {
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine("torch", "transformers", "peft", note=", no GPU used"),
+        "runs": results,
+    }
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -121,23 +124,6 @@ def figures(log: list[Event], history: History) -> dict[str, Any]:
             "difference_in_standard_errors": round(difference / error, 2),
         }
     return result
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
-    return (
-        f"{len(os.sched_getaffinity(0))} cores of {model}, no GPU used; "
-        f"Python {platform.python_version()}, {versions}; {dt.date.today().isoformat()}"
-    )
 
 
 def _quiet(phase: str, done: int, total: int) -> None:

@@ -1,6 +1,6 @@
 """Export a picture of the cockpit, such as the README's, from the real app on a real run.
 
-    python docs/screenshot.py [RUN]      writes docs/cockpit.svg; RUN defaults to the newest
+python docs/screenshot.py [RUN]      writes docs/cockpit.svg; RUN defaults to the newest
 """
 
 import asyncio

@@ -46,7 +46,13 @@ class DataConfig(Section):
     """Where examples come from and how they are split by date."""
 
     source: str = "demo"
-    """Source of market data; `demo` is the bundled daily series."""
+    """Source of market data: `demo` (the bundled daily series), `ohlcv:DIR` (a folder of price
+    files), `stocknet:DIR` (prices and posts), `deepstock[:PATH_OR_HUB_ID]` (prices, news and
+    financials), `planted[:share=0.9,seed=1]` (made up; with `shuffled=true` its twin in which
+    nothing can be predicted)."""
+    style: Literal["full", "compact", "masked"] = "compact"
+    """What a prompt shows: `full` bars, indicators, statistics, news and financials, `compact` a
+    few lines for a small model, `masked` neither names nor dates, prices rebased to 100."""
     window: int = Field(10, ge=5, le=60)
     """Trading days of prices in the prompt."""
     horizon: int = Field(1, ge=1, le=10)
@@ -57,6 +63,14 @@ class DataConfig(Section):
     """Share of the calendar after the training part; the rest is the test split."""
     embargo: int = Field(5, ge=1, le=60)
     """Trading days dropped at each border between splits; at least the horizon."""
+    folds: int = Field(1, ge=1, le=50)
+    """Walk-forward folds: equal blocks of the test part, each tested after training on what
+    came before it. 1 is the plain split."""
+    fold: int = Field(1, ge=1)
+    """Which fold this run is, from 1."""
+    train_window: Literal["expanding", "sliding"] = "expanding"
+    """`expanding` trains on all days before the validation part, `sliding` on the newest
+    train_share of the calendar; the same in the first fold."""
     sampling: Literal["balanced", "natural"] = "balanced"
     """`balanced` draws as many UP as DOWN (Stage I), `natural` keeps the market's shares."""
     max_train_samples: int = Field(2000, ge=2)
@@ -68,6 +82,8 @@ class DataConfig(Section):
             raise ValueError("train_share + validation_share must be below 1")
         if self.embargo < self.horizon:
             raise ValueError("embargo must be at least the horizon")
+        if self.fold > self.folds:
+            raise ValueError(f"fold must be at most folds, {self.folds}")
         return self
 
 

@@ -1,6 +1,7 @@
 """The direction call: will a stock's next close be higher or lower?"""
 
 import random
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -10,12 +11,14 @@ from engine.evaluation.intervals import wilson
 from engine.market import sampler, sources
 from engine.market.dataset import Dataset
 from engine.market.example import Example
-from engine.market.prompts import Fact, Prompt, compose
+from engine.market.prompts import ANSWER_TOKENS, BUDGET, Fact, Prompt, compose
 from engine.rewards.components import COMPONENTS
+from engine.rewards.facts import QUOTED_WORDS
 from engine.rewards.schemes import SCHEMES, assess
 from engine.task import Assessment, Item
 
 _CACHED_PROMPTS = 4096
+_WORD = re.compile(r"\w+")
 
 # Most demonstrations cite one or two facts: enough to show how, with room to learn more.
 _FACT_COUNTS = (0, 1, 1, 1, 2, 2, 2, 3)
@@ -61,12 +64,23 @@ class DirectionCall:
 
     name = "direction_call"
 
-    def __init__(self, dataset: Dataset, data: DataConfig, *, scheme: str, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        data: DataConfig,
+        *,
+        scheme: str,
+        seed: int,
+        budget: int = BUDGET,
+        answer_tokens: int = ANSWER_TOKENS,
+    ) -> None:
         """Draw training examples from ``dataset`` as ``data`` says.
 
         Args:
             scheme: a key of ``SCHEMES``.
             seed: decides the choice and order of examples.
+            budget: tokens that prompt and answer may take together.
+            answer_tokens: those of them kept for the answer.
 
         Raises:
             UserError: balanced sampling, and one side has no example.
@@ -74,6 +88,8 @@ class DirectionCall:
         self._dataset = dataset
         self.weights = SCHEMES[scheme]
         self._seed = seed
+        self._style = data.style
+        self._budget, self._answer_tokens = budget, answer_tokens
         rows = dataset.rows("train")
         is_balanced = data.sampling == "balanced"
         choose = sampler.balanced if is_balanced else sampler.natural
@@ -89,15 +105,14 @@ class DirectionCall:
             UserError: unknown source, or a history too short for the splits.
         """
         data = config.data
-        dataset = Dataset(
-            sources.load(data.source),
-            window=data.window,
-            horizon=data.horizon,
-            train_share=data.train_share,
-            validation_share=data.validation_share,
-            embargo=data.embargo,
+        return cls(
+            Dataset.configured(sources.load(data.source).histories, data),
+            data,
+            scheme=config.reward.scheme,
+            seed=config.seed,
+            budget=config.rollout.context,
+            answer_tokens=config.rollout.max_new_tokens,
         )
-        return cls(dataset, data, scheme=config.reward.scheme, seed=config.seed)
 
     @property
     def num_training_items(self) -> int:
@@ -167,7 +182,12 @@ class DirectionCall:
 
     def _find(self, key: str) -> tuple[Example, Prompt]:
         example = self._dataset.find(key)
-        return example, compose(example)
+        return example, compose(
+            example,
+            style=self._style,
+            budget=self._budget,
+            answer_tokens=self._answer_tokens,
+        )
 
     def _item(self, history: int, index: int) -> Item:
         source = self._dataset.histories[history]
@@ -187,15 +207,38 @@ class DirectionCall:
 
 
 def _citable(facts: Sequence[Fact]) -> list[Fact]:
-    """The facts that demonstrations choose from: of all closes, the last one alone."""
-    closes = [fact for fact in facts if fact.label == "close"]
-    return [fact for fact in facts if fact.label != "close"] + closes[-1:]
+    """The facts that demonstrations choose from.
+
+    A value that the prompt states for every day counts for the last day alone, and of all
+    dates the as-of date, which comes first. Headlines that are too short to be quoted are left
+    out.
+    """
+    last = {fact.label: at for at, fact in enumerate(facts)}
+    first_date = next((at for at, fact in enumerate(facts) if fact.kind == "date"), None)
+    kept = [
+        fact
+        for at, fact in enumerate(facts)
+        if fact.kind == "name"
+        or (fact.kind == "value" and at == last[fact.label])
+        or (fact.kind == "date" and at == first_date)
+        or (fact.kind == "headline" and len(_WORD.findall(fact.text)) >= QUOTED_WORDS)
+    ]
+    # The close stands last, where a seed finds it in every style.
+    return sorted(kept, key=lambda fact: fact.label == "close")
 
 
 def _phrase(fact: Fact, rng: random.Random) -> str:
+    if fact.kind == "headline":
+        words = list(_WORD.finditer(fact.text))
+        count = min(len(words), rng.randint(QUOTED_WORDS, QUOTED_WORDS + 2))
+        start = rng.randrange(len(words) - count + 1)
+        return f'"{fact.text[words[start].start() : words[start + count - 1].end()]}"'
     if fact.kind != "value":
         return fact.text
-    return f"{fact.label} {rng.choice(('', 'at ', 'of '))}{fact.text}"
+    # "high 104.77" cites nothing: the name of a day's high is "high of".
+    name = fact.names[0] if fact.names[0].startswith(f"{fact.label} ") else fact.label
+    joint = "" if name != fact.label else rng.choice(("", "at ", "of "))
+    return f"{name} {joint}{fact.text}"
 
 
 def _joined(phrases: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,12 +49,33 @@ app = typer.Typer(
 )
 
 
+data = typer.Typer(
+    help="Look at market data, check it for leaks, write it as files.", no_args_is_help=True
+)
+app.add_typer(data, name="data")
+
+
 class Quantize(StrEnum):
     """How the frozen base is stored."""
 
     AUTO = "auto"
     NF4 = "nf4"
     NONE = "none"
+
+
+class Style(StrEnum):
+    """What a prompt shows."""
+
+    FULL = "full"
+    COMPACT = "compact"
+    MASKED = "masked"
+
+
+class Normalisation(StrEnum):
+    """How prepared prices are scaled."""
+
+    NONE = "none"
+    STANDARD = "standard"
 
 
 def _check_device(value: str | None) -> str | None:
@@ -100,6 +122,12 @@ QuantizeOption = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(metavar="DEVICE", callback=_check_device, help="auto, cpu, cuda or cuda:N."),
+]
+Source = Annotated[
+    str, typer.Option(metavar="SOURCE", help="Market data; `stonk-tui data sources` lists them.")
+]
+Horizon = Annotated[
+    int, typer.Option(min=1, max=10, help="Trading days from the as-of day to the outcome.")
 ]
 Settings = Annotated[
     list[str] | None,
@@ -259,6 +287,61 @@ def doctor(model: Model = None, as_json: AsJson = False) -> None:
     from stonk_tui.commands.reports import print_doctor
 
     print_doctor(model, as_json=as_json)
+
+
+@data.command("sources")
+def data_sources() -> None:
+    """List the kinds of market data and how each is written."""
+    from stonk_tui.commands.data import print_sources
+
+    print_sources()
+
+
+@data.command("show")
+def data_show(
+    source: Source,
+    ticker: Annotated[str, typer.Option(metavar="T", help="Ticker, such as AAPL.")],
+    date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="As-of day.")],
+    style: Annotated[Style, typer.Option(help="What the prompt shows.")] = Style.FULL,
+    horizon: Horizon = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show an example as the model would see it, its label, and when each fact was known."""
+    from stonk_tui.commands.data import show
+
+    show(source, ticker, date, style=style.value, horizon=horizon, as_json=as_json)
+
+
+@data.command("stats")
+def data_stats(source: Source, horizon: Horizon = 1, as_json: AsJson = False) -> None:
+    """Count rows by ticker and split, sides, gaps, stock splits, and what was refused and why."""
+    from stonk_tui.commands.data import print_stats
+
+    print_stats(source, horizon=horizon, as_json=as_json)
+
+
+@data.command("check")
+def data_check(source: Source, horizon: Horizon = 1, as_json: AsJson = False) -> None:
+    """Prove that no example holds anything from its future; exit code 1 where one does."""
+    from stonk_tui.commands.data import check
+
+    check(source, horizon=horizon, as_json=as_json)
+
+
+@data.command("prepare")
+def data_prepare(
+    source: Source,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, new or ours.")],
+    window: Annotated[int, typer.Option(metavar="N", help="Trading days of X.")] = 10,
+    horizon: Annotated[int, typer.Option(metavar="N", help="Trading days of Y.")] = 10,
+    normalisation: Annotated[
+        Normalisation, typer.Option(help="Scale by each ticker's training windows, or not.")
+    ] = Normalisation.NONE,
+) -> None:
+    """Write windows of prices with indicators and statistics as CSV files."""
+    from stonk_tui.commands.data import prepare
+
+    prepare(source, out, window=window, horizon=horizon, normalisation=normalisation.value)
 
 
 def main() -> None:

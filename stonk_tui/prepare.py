@@ -4,28 +4,24 @@ Whatever is refused here leaves nothing behind: no run directory, no worker. Onl
 kept, to go on with.
 """
 
-import contextlib
 import shutil
 import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 
 from engine.config import RunConfig
 from engine.errors import UserError
-from engine.policy.source import Progress, ensure_model, local_folder
+from engine.policy.source import ensure_model, local_folder
 from engine.runs import devices, launcher
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
 from engine.runs.status import read_history
 from engine.text import one_line
-from stonk_tui.commands.output import duration, note, say
+from stonk_tui.commands.output import note
+from stonk_tui.commands.progress import progress_display
 
 _FREE_BYTES = 1 << 30
 """Asked of the disk that holds runs: events, and adapters with their optimiser state."""
-
-_LINE_SECONDS = 10.0
 
 
 def start(config: RunConfig) -> RunDirectory:
@@ -38,6 +34,11 @@ def start(config: RunConfig) -> RunDirectory:
         # The run is resumed from other folders too.
         model = config.model.model_copy(update={"id": str(folder)})
         config = config.model_copy(update={"model": model})
+    from engine.market import sources
+
+    # The worker starts in a folder of its own.
+    data = config.data.model_copy(update={"source": sources.absolute(config.data.source)})
+    config = config.model_copy(update={"data": data})
     _check(config)
     return _launch_whole(lambda: launcher.launch(config))
 
@@ -83,7 +84,7 @@ def _check(config: RunConfig) -> None:
     from engine.direction_call import DirectionCall
 
     DirectionCall.from_config(config)
-    with _progress_display() as progress:
+    with progress_display() as progress:
         ensure_model(config.model.id, progress=progress)
 
 
@@ -125,72 +126,3 @@ def _launch_whole(launch: Callable[[], RunDirectory]) -> RunDirectory:
         note(f"run {run.id} has just been started; end it with `stonk-tui stop {run.id}`")
         raise KeyboardInterrupt
     return run
-
-
-@contextlib.contextmanager
-def _progress_display() -> Iterator[Progress]:
-    """A bar with ETA on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines().update
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        TaskID,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                for earlier in tasks.values():
-                    bars.remove_task(earlier)
-                tasks.clear()
-                # What was there before counts as done, not as speed.
-                tasks[phase] = bars.add_task(
-                    one_line(phase, 60), total=total or None, completed=done
-                )
-            bars.update(tasks[phase], completed=done, total=total or None)
-
-        yield show
-
-
-class _Lines:
-    """Progress as lines: one when a phase begins, then one every ten seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._phase = ""
-        self._began = self._printed = 0.0
-        self._first = 0
-
-    def update(self, phase: str, done: int, total: int) -> None:
-        now = self._clock()
-        if phase != self._phase:
-            self._phase, self._began, self._first = phase, now, done
-        elif now - self._printed < _LINE_SECONDS:
-            return
-        self._printed = now
-        say(f"{one_line(phase)}{self._figures(done, total, now - self._began)}")
-
-    def _figures(self, done: int, total: int, elapsed: float) -> str:
-        if not total:
-            return ""
-        share = f"  {done / total:.0%}"
-        gained = done - self._first
-        if not gained or not elapsed:
-            return share
-        return f"{share}  ETA {duration((total - done) * elapsed / gained)}"

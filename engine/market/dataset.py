@@ -3,15 +3,26 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.market import indicators
-from engine.market.example import Bar, Example, Label
+from engine.config import DataConfig
+from engine.market import indicators, labels, statistics
+from engine.market.calendar import start_of
+from engine.market.example import Bar, Example, Financials, Headline, Label
 from engine.market.history import Days, History, Values
-from engine.market.labels import next_moves
-from engine.market.splits import SPLIT_NAMES, SplitName, chronological
+from engine.market.splits import SPLIT_NAMES, SplitName, TrainWindow, chronological
+
+MAX_HEADLINES = 40
+"""Headlines of an example, the newest ones: no prompt has room for more."""
+
+FINANCIALS_DAYS = np.timedelta64(120, "D")
+"""From this many calendar days after a fiscal year end its statement counts as public: annual
+reports are due within 60 to 90 days."""
+
+_VOLATILITY_DAYS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +60,17 @@ class Dataset:
         train_share: float,
         validation_share: float,
         embargo: int,
+        folds: int = 1,
+        fold: int = 1,
+        train_window: TrainWindow = "expanding",
     ) -> None:
         """Compute everything that rows share.
 
         Args:
             window: trading days of prices in an example.
-            horizon: trading days from the as-of day to the outcome.
-            train_share, validation_share, embargo: see ``splits.chronological``.
+            horizon: trading days from the as-of day to the outcome, 1 to 10.
+            train_share, validation_share, embargo, folds, fold, train_window: see
+                ``splits.chronological``.
 
         Raises:
             UserError: the histories are too short for the splits.
@@ -68,15 +83,36 @@ class Dataset:
             train_share=train_share,
             validation_share=validation_share,
             embargo=embargo,
+            horizon=horizon,
+            folds=folds,
+            fold=fold,
+            train_window=train_window,
         )
         self._positions = {history.ticker: at for at, history in enumerate(self.histories)}
         self._indicators = [indicators.compute(history) for history in self.histories]
-        self._moves = [
-            next_moves(history.days, history.adjusted, horizon) for history in self.histories
-        ]
+        self._moves = [labels.moves(history, horizon) for history in self.histories]
         self._shares = [history.shares for history in self.histories]
         self._usable = [self._usable_rows(at) for at in range(len(self.histories))]
         self._rows = {name: self._rows_of(name) for name in SPLIT_NAMES}
+
+    @classmethod
+    def configured(cls, histories: Sequence[History], data: DataConfig) -> Self:
+        """The dataset that a run's ``data`` section describes.
+
+        Raises:
+            UserError: the histories are too short for the splits.
+        """
+        return cls(
+            histories,
+            window=data.window,
+            horizon=data.horizon,
+            train_share=data.train_share,
+            validation_share=data.validation_share,
+            embargo=data.embargo,
+            folds=data.folds,
+            fold=data.fold,
+            train_window=data.train_window,
+        )
 
     def rows(self, split: SplitName) -> Rows:
         """Every usable row of a split: window, volatility and label all known."""
@@ -104,10 +140,16 @@ class Dataset:
             company=source.company,
             as_of=source.days[index].item(),
             window=_window(source, self._shares[history], index, self.window),
-            indicators={name: value for name, value in known.items() if not np.isnan(value)},
+            indicators={name: value for name, value in known.items() if value == value},
+            statistics=statistics.describe(
+                source.adjusted, np.array([index]), self.window, np.array([level])
+            )[0],
             sigma20=sigma20,
             label=Label("UP" if percent > 0 else "DOWN", percent),
             horizon=self.horizon,
+            outcome_day=source.days[index + self.horizon].item(),
+            headlines=_headlines(source, index),
+            financials=_financials(source, index),
         )
 
     def find(self, key: str) -> Example:
@@ -127,10 +169,21 @@ class Dataset:
             raise KeyError(key)
         return self.example(history, int(usable.argmax()))
 
+    def usable_days(self, history: int) -> list[dt.date]:
+        """The days of one ticker that have an example, whatever their split."""
+        days: list[dt.date] = self.histories[history].days[self._usable[history]].tolist()
+        return days
+
     def _usable_rows(self, history: int) -> NDArray[np.bool_]:
         known: NDArray[np.bool_] = np.isfinite(self._moves[history])
         known &= np.isfinite(self._indicators[history]["sigma20"])
         known[: self.window - 1] = False
+        doubtful = self.histories[history].doubtful
+        if doubtful is not None:
+            # The steps that window and volatility are made of, this day's own included.
+            steps = np.concatenate([[0], doubtful.cumsum()])
+            first = np.arange(len(doubtful)) + 1 - max(self.window - 1, _VOLATILITY_DAYS)
+            known &= steps[1:] == steps[first.clip(0)]
         return known
 
     def _rows_of(self, split: SplitName) -> Rows:
@@ -166,3 +219,18 @@ def _window(history: History, shares: Values, index: int, length: int) -> tuple[
         volume,
     )
     return tuple(Bar(*values) for values in zip(*(c.tolist() for c in columns), strict=True))
+
+
+def _headlines(history: History, index: int) -> tuple[Headline, ...]:
+    if history.news is None:
+        return ()
+    return tuple(Headline(*told) for told in history.news.on(index, MAX_HEADLINES))
+
+
+def _financials(history: History, index: int) -> Financials | None:
+    """The newest statement that is public on a day."""
+    for statement in reversed(history.statements):
+        public = np.datetime64(statement.fiscal_year_end, "D") + FINANCIALS_DAYS
+        if public <= history.days[index]:
+            return Financials(statement.fiscal_year_end, start_of(public.item()), statement.values)
+    return None

@@ -12,6 +12,7 @@ import numpy as np
 from bokeh_sampledata import package_path
 
 from engine.market.history import History
+from engine.market.quality import Market, Report, RowCount, gaps_of, splits_of
 
 COMPANIES = {
     "AAPL": "Apple",
@@ -38,6 +39,26 @@ def load() -> tuple[History, ...]:
         for ticker, *fields in reader:
             rows[ticker].append(fields)
     return tuple(_history(ticker, fields) for ticker, fields in rows.items())
+
+
+def market(source: str) -> Market:
+    """The five series with their report.
+
+    Args:
+        source: the source string, for the result.
+    """
+    histories = load()
+    return Market(
+        source=source,
+        histories=histories,
+        report=Report(
+            description="bundled public-domain daily prices of five tickers, 2000 to 2013",
+            synthetic=False,
+            rows=(RowCount("price rows", sum(len(history) for history in histories), ()),),
+            splits=splits_of(histories),
+            gaps=gaps_of(histories),
+        ),
+    )
 
 
 def _history(ticker: str, rows: list[list[str]]) -> History:

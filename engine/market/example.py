@@ -1,9 +1,12 @@
 """What the model is shown about one stock on one day, and what happened next."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from engine.market.calendar import decision_time
+from engine.market.statistics import Statistics
 
 Direction = Literal["UP", "DOWN"]
 
@@ -13,7 +16,8 @@ class Bar:
     """One trading day as it looked on the as-of day.
 
     Prices are dollars, adjusted for splits and dividends up to the as-of day and for nothing
-    later; volume is shares, adjusted for splits up to the as-of day.
+    later; volume is shares, adjusted for splits up to the as-of day. What the source does not
+    have is NaN, never 0.
     """
 
     date: dt.date
@@ -22,6 +26,26 @@ class Bar:
     low: float
     close: float
     volume: float
+
+
+class Headline(NamedTuple):
+    """A headline or post."""
+
+    text: str
+    """As it was found: untrusted, to be sanitized and cut where it is shown."""
+    known_at: dt.datetime
+    """Aware: when it was certainly public."""
+
+
+@dataclass(frozen=True)
+class Financials:
+    """The newest annual income statement that was public."""
+
+    fiscal_year_end: dt.date
+    known_at: dt.datetime
+    """Aware: when it was certainly public."""
+    values: Mapping[str, float]
+    """Line item → dollars, or dollars a share."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +63,25 @@ class Example:
 
     ticker: str
     company: str
+    """Name of the company; the ticker again where the source does not know it."""
     as_of: dt.date
     window: tuple[Bar, ...]
     """The last trading days, oldest first; the last one is the as-of day."""
     indicators: Mapping[str, float]
     """Named values on the as-of day, see ``engine.market.indicators``; one that its warm-up
     leaves unknown is missing."""
+    statistics: Statistics
+    """The closes of the window as numbers, at the level of the as-of day."""
     sigma20: float
     """Standard deviation of the last 20 daily returns, in percentage points."""
     label: Label
     horizon: int
     """Trading days from the as-of day to the outcome."""
+    outcome_day: dt.date
+    """The trading day whose close decides the label."""
+    headlines: tuple[Headline, ...] = ()
+    """What was written since the close before, oldest first."""
+    financials: Financials | None = None
 
     @property
     def key(self) -> str:
@@ -60,3 +92,19 @@ class Example:
     def day_change(self) -> float:
         """Move of the close on the as-of day, in percent."""
         return (self.window[-1].close / self.window[-2].close - 1) * 100
+
+    @property
+    def known_at(self) -> dt.datetime:
+        """The decision time: 16:00 New York of the as-of day; no fact may be newer."""
+        return decision_time(self.as_of)
+
+    def known_times(self) -> Iterator[tuple[str, dt.datetime]]:
+        """Every fact by what it is, with the time it became known."""
+        for bar in self.window:
+            yield f"prices of {bar.date.isoformat()}", decision_time(bar.date)
+        yield "indicators", self.known_at
+        yield "statistics", self.known_at
+        for number, headline in enumerate(self.headlines, start=1):
+            yield f"headline {number}", headline.known_at
+        if self.financials:
+            yield "financials", self.financials.known_at

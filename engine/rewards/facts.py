@@ -2,14 +2,16 @@
 
 A value counts when it is written with its unit (``$691.28``, ``+1.2%``, ``21.4M``) or beside
 its name (``RSI(14) at 66.1``) and equals the prompt's within half of its own last digit. The
-ticker and the company count once together, the as-of date once. Parameters, as the 14 of
-RSI(14) or the 5 of "5-day", are not values.
+ticker and the company count once together, and so do all dates. Parameters, as the 14 of
+RSI(14) or the 5 of "5-day", are not values. A headline counts when four of its words are
+quoted in a row.
 
 Every scan is linear: names are looked for in a bounded stretch beside each number.
 """
 
 import datetime as dt
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +20,9 @@ from engine.market.prompts import Fact
 
 VERBATIM_RUN = 12
 """Words in a row that count as quoted when the prompt holds them in the same order."""
+
+QUOTED_WORDS = 4
+"""Words of a headline in a row that cite it."""
 
 _MAX_NUMBERS = 400
 _BEFORE, _AFTER = 32, 20
@@ -55,6 +60,7 @@ _DAY_FIRST = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[a-z]+")
+_ANY_WORD = re.compile(r"\w+")
 _SIDE_WORDS = {
     1: "up rose risen rise rising gain gained gaining climbed added higher",
     -1: "down fell fallen fall falling lost losing loss dropped slid declined lower",
@@ -79,6 +85,7 @@ def citations(reasoning: str, facts: Sequence[Fact]) -> tuple[Citation, ...]:
     dates, masked = _dates(reasoning)
     found = [*_names(reasoning, facts), *_date_citations(dates, facts)]
     found += _values(_PARAMETER.sub(_blank, masked), reasoning, facts)
+    found += _headlines(reasoning, facts)
     distinct: dict[object, Citation] = {}
     for citation in sorted(found, key=lambda citation: (citation.start, citation.end)):
         distinct.setdefault(_identity(citation.fact), citation)
@@ -102,10 +109,10 @@ def verbatim_share(reasoning: str, prompt: str) -> float:
 
 
 def _identity(fact: Fact) -> object:
-    """What makes two facts the same; all names of the stock are one."""
+    """What makes two facts the same; all names of the stock are one, and all dates."""
     if fact.kind == "value":
         return fact.unit, fact.text, fact.names
-    return fact.kind
+    return (fact.kind, fact.text) if fact.kind == "headline" else fact.kind
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -148,6 +155,27 @@ def _date_citations(dates: Sequence[tuple[str, int, int]], facts: Sequence[Fact]
     return [Citation(shown[text], start, end) for text, start, end in dates if text in shown]
 
 
+def _headlines(reasoning: str, facts: Sequence[Fact]) -> list[Citation]:
+    """Citations of headlines; words that two of them share, or that overlap, count once."""
+    quotable: dict[tuple[str, ...], Fact] = {}
+    for fact in facts:
+        if fact.kind == "headline":
+            words = [word.lower() for word in _ANY_WORD.findall(fact.text)]
+            for run in zip(*(words[offset:] for offset in range(QUOTED_WORDS)), strict=False):
+                quotable.setdefault(run, fact)
+    if not quotable:
+        return []
+    found = []
+    recent: deque[re.Match[str]] = deque(maxlen=QUOTED_WORDS)
+    for word in _ANY_WORD.finditer(reasoning):
+        recent.append(word)
+        quoted = quotable.get(tuple([match.group().lower() for match in recent]))
+        if quoted:
+            found.append(Citation(quoted, recent[0].start(), word.end()))
+            recent.clear()
+    return found
+
+
 def _values(masked: str, reasoning: str, facts: Sequence[Fact]) -> list[Citation]:
     """Citations of values; ``masked`` is the reasoning with dates and parameters blanked out."""
     values = [fact for fact in facts if fact.kind == "value"]
@@ -171,7 +199,9 @@ def _cited_value(
         return None
     value = float(digits)
     tolerance = 0.5 * 10.0 ** -len(digits.partition(".")[2]) + 1e-9
-    unit = "$" if match["dollar"] else _UNITS.get((match["unit"] or "").strip().lower(), "")
+    unit = _UNITS.get((match["unit"] or "").strip().lower(), "")
+    if match["dollar"]:
+        unit = f"${unit}" if unit in ("K", "M", "B") else "$"
     before = reasoning[max(0, match.start() - _BEFORE) : match.start()]
     after = reasoning[match.end() : match.end() + _AFTER]
     beside = {name.lower() for name in (*named.findall(before)[-1:], *named.findall(after)[:1])}
@@ -180,7 +210,9 @@ def _cited_value(
     cited: Fact | None = None
     for fact in values:
         by_name = not beside.isdisjoint(fact.names)
-        if not (unit == fact.unit if unit else by_name) or fact.value is None:
+        # "Revenue of 365.8 billion" leaves the dollars to its name.
+        written = unit == fact.unit or (by_name and f"${unit}" == fact.unit)
+        if not (written if unit else by_name) or fact.value is None:
             continue
         if _sign(match["sign"], before, fact.unit) * fact.value < 0:
             continue

@@ -27,6 +27,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from stonk_tui import prepare
 from stonk_tui.cli import app
+from tests.market_files import rows, write_csv
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +143,7 @@ def test_help_answers_without_loading_anything_heavy() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stderr == "[]\n"
-    commands = "demo train runs status attach pause resume checkpoint stop doctor"
+    commands = "demo train runs status attach pause resume checkpoint stop doctor data"
     assert all(re.search(rf"│ {command} ", done.stdout) for command in commands.split())
 
 
@@ -293,6 +294,16 @@ def test_relative_model_folder_is_frozen_as_an_absolute_path(
     monkeypatch.chdir(model.parent)
     assert invoke("demo", "--steps", "1", "--model", "a model").exit_code == 0
     assert directory.find(None).config().model.id == str(model)
+
+
+def test_relative_data_folder_is_frozen_as_an_absolute_path(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "prices", "AAA", rows(300))
+    monkeypatch.chdir(tmp_path)
+    arguments = ("demo", "--steps", "1", "--model", str(model))
+    assert invoke(*arguments, "--set", "data.source=ohlcv:prices").exit_code == 0
+    assert directory.find(None).config().data.source == f"ohlcv:{tmp_path / 'prices'}"
 
 
 def test_options_win_over_set_and_set_over_the_file(tmp_path: Path, model: Path) -> None:

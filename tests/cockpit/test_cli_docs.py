@@ -17,6 +17,7 @@ from engine.runs import directory
 from engine.runs.store import EventStore
 from engine.task import Json
 from stonk_tui.cli import app
+from tests import market_files
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 
@@ -136,20 +137,76 @@ def test_doctor_keeps_to_its_schema() -> None:
     assert list(problems(printed("doctor", "--json"), schemas()["doctor"])) == []
 
 
+@pytest.fixture
+def price_folder(tmp_path: Path) -> str:
+    """A source in which everything occurs that can be reported: refused rows, a gap, a split."""
+    table = market_files.rows(200)
+    table[30]["Close"] = "many"
+    table[40]["Open"] = -1
+    del table[100:110]
+    for row in table[:60]:
+        for name in ("Open", "High", "Low", "Close"):
+            if not isinstance(row[name], str):
+                row[name] = 2 * float(str(row[name]))
+    market_files.write_csv(tmp_path / "prices", "AAA", table)
+    return f"ohlcv:{tmp_path / 'prices'}"
+
+
+def test_statistics_of_a_source_keep_to_their_schema(price_folder: str) -> None:
+    found = printed("data", "stats", "--source", price_folder, "--json")
+    assert list(problems(found, schemas()["data_stats"])) == []
+    reasons = {one["reason"]: one["count"] for one in found["read"][0]["refused"]}
+    assert reasons == {"text in a number": 1, "price not above 0": 1}
+    assert [split["ratio"] for split in found["stock_splits"]] == [2.0]
+    assert [gap["days"] > 5 for gap in found["gaps"]] == [True]
+    rows = sum(split["rows"] for split in found["splits"].values())
+    assert rows == sum(found["tickers"][0][name] for name in found["splits"]) > 50
+
+
+def test_an_example_keeps_to_its_schema(tmp_path: Path) -> None:
+    market_files.write_csv(tmp_path / "price" / "raw", "AAA", market_files.rows(200))
+    post = {"ticker": "AAA", "created_at": "2014-05-01T15:00:00Z", "text": "up \x1b[31m we go"}
+    market_files.write_jsonl(tmp_path / "posts" / "AAA.jsonl", [post])
+    where = ("--source", f"stocknet:{tmp_path}", "--ticker", "AAA", "--date", "2014-05-01")
+    for style in ("full", "compact", "masked"):
+        found = printed("data", "show", *where, "--style", style, "--json")
+        assert list(problems(found, schemas()["data_show"])) == []
+        assert found["style"] == style
+        assert [message["role"] for message in found["messages"]] == ["system", "user"]
+        told = [known for known in found["known"] if known["text"]]
+        assert [known["what"] for known in told] == ["headline 1"]
+        assert told[0]["known_at"] == "2014-05-01T15:00:00+00:00"
+
+
+def test_the_leakage_suite_keeps_to_its_schema() -> None:
+    found = printed("data", "check", "--source", "planted:seed=3", "--json")
+    assert list(problems(found, schemas()["data_check"])) == []
+    assert found["verdict"] == "green"
+    assert found["examples"] == 2000
+    assert {check["verdict"] for check in found["checks"]} == {"green", "skipped"}
+
+
+def leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its full name; commands of a group have a space in theirs."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
 def test_every_option_for_json_has_a_schema() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     with_json = {
-        name
-        for name, command in commands.items()
+        name.replace(" ", "_")
+        for name, command in leaves(typer.main.get_command(app))
         if any("--json" in parameter.opts for parameter in command.params)
     }
     assert with_json == set(schemas())
 
 
 def test_every_command_and_option_stands_in_the_document() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     table = DOCUMENT.partition("| command |")[2].partition("\n\n")[0]
-    for name, command in commands.items():
+    for name, command in leaves(typer.main.get_command(app)):
         rows = "\n".join(row for row in table.splitlines() if re.search(rf"\b{name}\b", row))
         assert rows, f"{name} is not in docs/cli.md"
         for parameter in command.params:

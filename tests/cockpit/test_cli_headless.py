@@ -14,8 +14,8 @@ from engine.runs.reader import Event
 from engine.runs.store import EventStore
 from engine.task import Json
 from stonk_tui.commands.output import duration
+from stonk_tui.commands.progress import ProgressLines
 from stonk_tui.headless import Lines, follow
-from stonk_tui.prepare import _Lines
 
 STEP: dict[str, Json] = {
     "metrics": {
@@ -185,7 +185,7 @@ def test_download_is_told_of_when_it_begins_and_every_ten_seconds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = [0.0]
-    lines = _Lines(clock=lambda: now[0])
+    lines = ProgressLines(clock=lambda: now[0])
     for second in range(25):
         now[0] = float(second)
         lines.update("downloading", 100 + second, 200)

@@ -5,6 +5,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from sklearn.metrics import brier_score_loss
@@ -12,8 +13,10 @@ from sklearn.metrics import brier_score_loss
 from engine.config import RunConfig, build, preset
 from engine.direction_call import DirectionCall
 from engine.errors import UserError
+from engine.market.prompts import estimated_tokens
 from engine.rewards.components import COMPONENTS
 from engine.task import Assessment, Item, Task
+from tests.market_files import business_days, rows, write_csv, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +205,69 @@ def test_a_demonstration_is_reproducible_by_its_generator(task: DirectionCall) -
     item = task.training_item(5)
     drawn = [task.demonstration(item, random.Random(3)) for _ in range(2)]
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("style", ["full", "masked"])
+def test_demonstrations_of_every_style_are_well_formed_and_cite(style: str) -> None:
+    task = DirectionCall.from_config(with_data(style=style))
+    rng = random.Random(7)
+    counts: Counter[int] = Counter()
+    for index in range(300):
+        item = task.training_item(index)
+        text = task.demonstration(item, rng)
+        assessment = task.assess(item, text)
+        assert component(assessment, "format") == 1, text
+        assert "\n" not in text.partition("</think>")[0]
+        counts[len(assessment.cited)] += 1
+        # Of the table only the last day is spoken of.
+        for date in re.findall(r"\d{4}-\d\d-\d\d", text):
+            assert date == item.subject["as_of"]
+    assert set(counts) == {0, 1, 2, 3}
+    assert counts[1] + counts[2] > 0.6 * counts.total()
+
+
+def news_task(folder: Path, text: str, **config: object) -> DirectionCall:
+    """A task whose every example holds one post."""
+    write_csv(folder / "price" / "raw", "AAA", rows(200))
+    posts = [
+        {"ticker": "AAA", "created_at": f"{day}T15:00:00Z", "text": text}
+        for day in business_days(200)
+    ]
+    write_jsonl(folder / "posts" / "AAA.jsonl", posts)
+    data = {"source": f"stocknet:{folder}", "style": "full"}
+    return DirectionCall.from_config(build({"data": data, **config}, where="test"))
+
+
+def test_a_demonstration_quotes_four_to_six_words_of_a_headline(tmp_path: Path) -> None:
+    headline = "shares of the maker: rose again, on a large new order from abroad"
+    task = news_task(tmp_path, headline)
+    rng = random.Random(3)
+    texts = [task.demonstration(task.training_item(index), rng) for index in range(400)]
+    quoted = [quote for text in texts for quote in re.findall(r'"([^"]+)"', text)]
+    assert {len(re.findall(r"\w+", quote)) for quote in quoted} == {4, 5, 6}
+    assert all(quote in headline for quote in quoted)
+    assert len(set(quoted)) > 5
+    item = task.training_item(0)
+    cited = task.assess(item, f'<think>I see "{quoted[0]}".</think>').cited
+    assert len(cited) == 1
+
+
+def test_a_headline_too_short_to_be_quoted_is_not_cited(tmp_path: Path) -> None:
+    task = news_task(tmp_path, "rose again")
+    rng = random.Random(3)
+    texts = [task.demonstration(task.training_item(index), rng) for index in range(100)]
+    assert not any('"' in text or "rose again" in text for text in texts)
+
+
+def test_the_prompt_leaves_room_for_the_answer_in_the_runs_context(tmp_path: Path) -> None:
+    text = " ".join(f"word{n}" for n in range(30))
+    wide = news_task(tmp_path / "a", text)
+    tight = news_task(tmp_path / "b", text, rollout={"context": 1000, "max_new_tokens": 128})
+    prompts = [task.training_item(0).messages[1]["content"] for task in (wide, tight)]
+    assert "News:" in prompts[0]
+    assert "News:" not in prompts[1]
+    spent = sum(estimated_tokens(m["content"]) for m in tight.training_item(0).messages)
+    assert spent + 128 <= 1000
 
 
 def sides(task: DirectionCall, *directions: str) -> list[Item]:

@@ -1,5 +1,6 @@
 """The bundled source: real closes, and splits that are not crashes."""
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,31 @@ from engine.market.dataset import Dataset
 from engine.market.example import Example
 from engine.market.history import History
 from engine.market.prompts import compose
+
+# First 16 digits of the SHA-256 of compact prompts: runs in progress compare prompts by text.
+GOLDEN = {
+    "AAPL:2000-03-29": "bcf569e2cb546373",
+    "AAPL:2004-10-22": "764b19228a556a85",
+    "GOOG:2004-10-04": "10f0a40d2c7cca66",
+    "GOOG:2009-03-23": "76355becd4dc5eb1",
+    "IBM:2004-09-16": "bf437b537840c879",
+    "IBM:2009-03-13": "db5c73212398ae89",
+    "MSFT:2004-09-22": "6c8f0fde31aba8ab",
+    "AAPL:2009-04-08": "0f0e8fa7b7b301a6",
+    "AAPL:2010-05-13": "e950cc1011ed6415",
+    "GOOG:2009-07-15": "2e1644edd147a583",
+    "GOOG:2010-08-19": "f2c88ba1c86b0186",
+    "IBM:2009-10-20": "a0ebf868e66f8c80",
+    "IBM:2010-11-26": "22cbfbc90285ee17",
+    "MSFT:2010-02-04": "4323786dca0ea9c9",
+    "AAPL:2011-03-18": "91436435647d0d4c",
+    "AAPL:2012-06-04": "bb0219558709a388",
+    "FB:2012-12-11": "181e2da3408b168c",
+    "GOOG:2012-03-16": "76794568797ecc61",
+    "IBM:2011-06-22": "bd6430a5b8dddc65",
+    "IBM:2012-09-06": "0c3b336211b65483",
+    "MSFT:2011-12-14": "6b2d07e6b5a95f9c",
+}
 
 SPLIT_DAYS = [("AAPL", "2000-06-21"), ("AAPL", "2005-02-28"), ("MSFT", "2003-02-18")]
 
@@ -131,6 +157,27 @@ def test_a_later_split_or_dividend_changes_no_prompt(histories: tuple[History, .
     later = tuple(replace(history, adjusted=history.adjusted / 7) for history in histories)
     for key in ("AAPL:2012-09-14", "IBM:2004-05-05"):
         assert compose(dataset(later).find(key)) == compose(dataset(histories).find(key))
+
+
+def test_compact_prompts_stay_as_they_are() -> None:
+    market = Dataset(
+        demo.load(), window=10, horizon=1, train_share=0.7, validation_share=0.15, embargo=5
+    )
+    found = {
+        key: hashlib.sha256(compose(market.find(key)).text.encode()).hexdigest()[:16]
+        for key in GOLDEN
+    }
+    assert found == GOLDEN
+
+
+def test_the_source_reports_its_splits_and_the_closure_of_2001() -> None:
+    report = sources.load("demo").report
+    assert [(one.ticker, one.day.isoformat(), one.ratio) for one in report.splits] == [
+        (ticker, day, 2) for ticker, day in SPLIT_DAYS
+    ]
+    closure = {gap.ticker for gap in report.gaps if gap.after.isoformat() == "2001-09-10"}
+    assert closure == {"AAPL", "IBM", "MSFT"}
+    assert report.rows[0].read == 12154
 
 
 def test_an_unknown_key_is_a_key_error(market: Dataset) -> None:

@@ -3,21 +3,27 @@
 import numpy as np
 import pytest
 
+from engine.config import DataConfig
 from engine.errors import UserError
 from engine.market import demo
 from engine.market.dataset import Dataset
-from engine.market.splits import SPLIT_NAMES, chronological
+from engine.market.splits import SPLIT_NAMES, Span, TrainWindow, chronological
+
+CALENDAR = np.datetime64("2012-01-01") + np.arange(100)
+
+
+def ends(spans: dict[str, Span]) -> dict[str, list[int]]:
+    """First and last as-of day of each split, as positions in ``CALENDAR``."""
+    return {
+        name: [int((day - CALENDAR[0]).astype(int)) for day in (span.first, span.last)]
+        for name, span in spans.items()
+    }
 
 
 def test_the_borders_by_hand() -> None:
     # 100 days: borders at day 70 and 85; 5 days before each belong to no split.
-    calendar = np.datetime64("2012-01-01") + np.arange(100)
-    spans = chronological(calendar, train_share=0.7, validation_share=0.15, embargo=5)
-    ends = {
-        name: [int((day - calendar[0]).astype(int)) for day in (span.first, span.last)]
-        for name, span in spans.items()
-    }
-    assert ends == {"train": [0, 64], "validation": [70, 79], "test": [85, 99]}
+    spans = chronological(CALENDAR, train_share=0.7, validation_share=0.15, embargo=5)
+    assert ends(spans) == {"train": [0, 64], "validation": [70, 79], "test": [85, 99]}
 
 
 @pytest.mark.parametrize(("horizon", "embargo"), [(1, 1), (1, 5), (10, 10)])
@@ -50,13 +56,76 @@ def test_no_horizon_crosses_a_border_and_no_row_is_shared(horizon: int, embargo:
 
 
 def test_a_ticker_that_skips_days_cannot_carry_a_label_across_a_border() -> None:
-    calendar = np.datetime64("2012-01-01") + np.arange(100)
-    span = chronological(calendar, train_share=0.7, validation_share=0.15, embargo=1)["train"]
-    as_of = calendar[[68, 68]]
-    assert span.holds(as_of, calendar[[69, 70]]).tolist() == [True, False]
+    span = chronological(CALENDAR, train_share=0.7, validation_share=0.15, embargo=1)["train"]
+    as_of = CALENDAR[[68, 68]]
+    assert span.holds(as_of, CALENDAR[[69, 70]]).tolist() == [True, False]
 
 
 def test_a_calendar_too_short_for_the_splits_is_refused() -> None:
-    calendar = np.datetime64("2012-01-01") + np.arange(30)
     with pytest.raises(UserError, match="30 trading days are too few"):
-        chronological(calendar, train_share=0.7, validation_share=0.15, embargo=5)
+        chronological(CALENDAR[:30], train_share=0.7, validation_share=0.15, embargo=5)
+
+
+def fold(number: int, folds: int = 3, train_window: TrainWindow = "expanding") -> dict[str, Span]:
+    return chronological(
+        CALENDAR,
+        train_share=0.5,
+        validation_share=0.2,
+        embargo=2,
+        horizon=2,
+        folds=folds,
+        fold=number,
+        train_window=train_window,
+    )
+
+
+def test_expanding_folds_by_hand() -> None:
+    # 50 days of training, 20 of validation, 30 of test in three blocks of 10.
+    assert [ends(fold(number)) for number in (1, 2, 3)] == [
+        {"train": [0, 47], "validation": [50, 67], "test": [70, 79]},
+        {"train": [0, 57], "validation": [60, 77], "test": [80, 89]},
+        {"train": [0, 67], "validation": [70, 87], "test": [90, 99]},
+    ]
+
+
+def test_sliding_folds_forget_the_oldest_days() -> None:
+    assert [ends(fold(number, train_window="sliding"))["train"] for number in (1, 2, 3)] == [
+        [0, 47],
+        [10, 57],
+        [20, 67],
+    ]
+
+
+@pytest.mark.parametrize("folds", [1, 2, 3, 7, 30])
+def test_the_tests_of_all_folds_cover_the_test_part_once(folds: int) -> None:
+    tested: list[int] = []
+    for number in range(1, folds + 1):
+        first, last = ends(fold(number, folds))["test"]
+        tested += range(first, last + 1)
+    assert tested == list(range(70, 100))
+
+
+@pytest.mark.parametrize("train_window", ["expanding", "sliding"])
+def test_every_fold_learns_from_earlier_days_alone(train_window: TrainWindow) -> None:
+    for number in range(1, 8):
+        spans = fold(number, 7, train_window)
+        train, validation, test = (spans[name] for name in SPLIT_NAMES)
+        assert train.last < validation.first <= validation.last < test.first
+        assert train.border == validation.first
+        assert validation.border == test.first
+
+
+def test_more_folds_than_test_days_are_refused() -> None:
+    with pytest.raises(UserError, match=r"too few for three splits .* in 31 folds"):
+        fold(1, folds=31)
+
+
+def test_an_embargo_below_the_horizon_is_refused() -> None:
+    with pytest.raises(UserError, match="an embargo of 4 days is shorter than the horizon of 5"):
+        chronological(CALENDAR, train_share=0.7, validation_share=0.15, embargo=4, horizon=5)
+
+
+def test_a_configuration_names_a_fold_that_exists() -> None:
+    assert DataConfig(folds=3, fold=3).fold == 3
+    with pytest.raises(ValueError, match="fold must be at most folds, 3"):
+        DataConfig(folds=3, fold=4)

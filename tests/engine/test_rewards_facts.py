@@ -129,6 +129,59 @@ def test_every_fact_of_a_prompt_can_be_cited_as_the_prompt_writes_it() -> None:
     assert len(cited) == len(PROMPT.facts) - 1
 
 
+HEADLINES = [
+    Fact("headline", "headline", "Apple unveils the iPhone 5 in San Francisco"),
+    Fact("headline", "headline", "Samsung unveils the iPhone 5 rival"),
+    Fact("headline", "headline", "Stocks rally again"),
+]
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "cited"),
+    [
+        ("News says Apple unveils the iPhone today", [0]),
+        ("apple UNVEILS, the: iphone", [0]),
+        ("it says 'unveils the iPhone 5' for sure", [0]),  # shared words count for one
+        ("the iPhone 5 rival of Samsung", [1]),
+        ("Apple unveils the iPhone 5 in San Francisco", [0]),
+        ("the iPhone 5 rival; iPhone 5 in San", [1, 0]),
+        ("Apple unveils the phone", []),
+        ("Apple unveils a new iPhone 5 in the city", []),
+        ("stocks rally again", []),  # too short to be quoted
+        ("xApple unveils the iPhone", []),
+        ("", []),
+    ],
+)
+def test_four_words_of_a_headline_in_a_row_cite_it(reasoning: str, cited: list[int]) -> None:
+    found = citations(reasoning, HEADLINES)
+    assert [HEADLINES.index(citation.fact) for citation in found] == cited
+    for citation in found:
+        assert len(reasoning[citation.start : citation.end].split()) == 4
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "is_true"),
+    [
+        ("$365.8B", True),
+        ("$366 billion", True),
+        ("a revenue of 365.8 billion", True),
+        ("$365.8", False),
+        ("$365.8M", False),
+        ("365.8 billion", False),
+        ("365.8B shares", False),
+    ],
+)
+def test_dollars_of_a_statement_are_cited_with_their_size(reasoning: str, is_true: bool) -> None:
+    names = ("total revenue", "revenue")
+    fact = Fact("value", "total revenue", "$365.8B", 365.8, "$B", decimals=1, names=names)
+    assert bool(citations(reasoning, [fact])) is is_true
+
+
+def test_all_dates_count_once() -> None:
+    facts = (Fact("date", "date", "2012-09-13"), Fact("date", "date", "2012-09-14"))
+    assert len(citations("from 2012-09-13 to 2012-09-14", facts)) == 1
+
+
 def test_the_verbatim_share_by_hand() -> None:
     prompt = " ".join(f"w{at}" for at in range(30))
     run = " ".join(f"w{at}" for at in range(5, 17))  # 12 words
@@ -165,6 +218,6 @@ def test_citing_never_raises_and_spans_lie_inside(reasoning: str) -> None:
 def test_hostile_reasoning_is_searched_quickly(piece: str) -> None:
     reasoning = piece * (100_000 // len(piece))
     start = time.perf_counter()
-    citations(reasoning, PROMPT.facts)
+    citations(reasoning, (*PROMPT.facts, *HEADLINES))
     verbatim_share(reasoning, PROMPT.text)
     assert time.perf_counter() - start < 1
