@@ -2,6 +2,7 @@
 
     python bench/demo.py --seeds 7 8 9            three runs of the `demo` preset
     python bench/demo.py --seeds 7 --steps 5      a short one, for the times alone
+    python bench/demo.py --finished RUN ...       the figures of runs that are there already
 
 Every run gets its own fresh home, so nothing warmed-up is reused between seeds; the
 converted model is shared. With --second-start, a second run follows each first one to time
@@ -25,6 +26,7 @@ from machine import machine
 
 from engine.config import preset, with_overrides
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
+from engine.runs import directory
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.launcher import launch
@@ -40,8 +42,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="GRPO steps; left out: those of the preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--second-start", action="store_true")
+    parser.add_argument("--finished", nargs="+", metavar="RUN", help="start none, read these")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
+    if arguments.finished:
+        runs = [directory.find(name) for name in arguments.finished]
+        _report([_of(run) | {"seed": run.config().seed} for run in runs], arguments.out)
+        return
     # Found before the home changes, so that the model is not converted again for every seed.
     ensure_embedded_model(default_cache_dir(), _quiet)
     models = default_cache_dir() / "models"
@@ -62,16 +69,20 @@ def main() -> None:
                 result["second_start_seconds"] = again["seconds_to_training"]
         result["seed"] = seed
         results.append(result)
-        print(json.dumps(result), flush=True)
+    _report(results, arguments.out)
+
+
+def _report(results: list[dict[str, Any]], out: Path | None) -> None:
+    """Print what was measured on which machine, and write it as JSON."""
     report = {
         "command": " ".join(["python", *sys.argv]),
         "machine": machine("torch", "transformers", "peft", note=", no GPU used"),
         "runs": results,
     }
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"machine: {report['machine']}")
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
 
 
 def measure(overrides: list[str]) -> dict[str, Any]:
@@ -83,6 +94,10 @@ def measure(overrides: list[str]) -> dict[str, Any]:
         state, detail = effective_state(run, read_history(run))
     if state != "finished":
         raise SystemExit(f"the run ended as {state}: {detail}\n{run.log.read_text()[-2000:]}")
+    return _of(run)
+
+
+def _of(run: RunDirectory) -> dict[str, Any]:
     return figures(events(run), read_history(run))
 
 
