@@ -65,7 +65,7 @@ def warm_up(
             for parameter_group in optimizer.param_groups:
                 parameter_group["lr"] = rate
             loss = _step(policy, groups)
-            torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(parameters, config.warmup.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             on_step(step + 1, len(batches), loss)
@@ -121,7 +121,6 @@ def _key(
         "lora": config.lora.model_dump(),
         "warmup": config.warmup.model_dump(),
         "seed": config.seed,
-        "max_grad_norm": config.optimizer.max_grad_norm,
         "temperature": config.rollout.temperature,
         "tokens": [[group.prompt, group.completions] for batch in batches for group in batch],
     }
