@@ -112,7 +112,7 @@ class WarmupConfig(Section):
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate; it rises over the first tenth and falls linearly to zero."""
     max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are scaled down to this norm; the mean over tokens makes them larger than GRPO's."""
+    """Gradients are scaled down to this norm; a mean over tokens makes them larger than GRPO's."""
 
 
 class RolloutConfig(Section):
