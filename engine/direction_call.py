@@ -11,7 +11,8 @@ from engine.evaluation.intervals import wilson
 from engine.market import sampler, sources
 from engine.market.dataset import Dataset
 from engine.market.example import Example
-from engine.market.prompts import ANSWER_TOKENS, BUDGET, Fact, Prompt, compose
+from engine.market.facts import Fact
+from engine.market.prompts import ANSWER_TOKENS, BUDGET, Prompt, compose
 from engine.rewards.components import COMPONENTS
 from engine.rewards.facts import QUOTED_WORDS
 from engine.rewards.schemes import SCHEMES, assess

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from engine.market.prompts import Fact
+from engine.market.facts import Fact
 
 VERBATIM_RUN = 12
 """Words in a row that count as quoted when the prompt holds them in the same order."""

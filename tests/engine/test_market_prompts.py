@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.market import demo
 from engine.market.dataset import Dataset
 from engine.market.example import Bar, Example, Financials, Headline
+from engine.market.facts import untrusted
 from engine.market.prompts import (
     ANSWER_TOKENS,
     MESSAGE_TOKENS,
@@ -21,7 +22,6 @@ from engine.market.prompts import (
     Style,
     compose,
     estimated_tokens,
-    untrusted,
 )
 from engine.rewards.facts import citations
 

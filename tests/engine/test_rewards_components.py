@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from engine.market.example import Label
-from engine.market.prompts import Fact
+from engine.market.facts import Fact
 from engine.rewards.components import (
     Score,
     coherence_score,

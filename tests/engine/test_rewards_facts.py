@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.market import demo
 from engine.market.dataset import Dataset
-from engine.market.prompts import Fact, Prompt, compose
+from engine.market.facts import Fact
+from engine.market.prompts import Prompt, compose
 from engine.rewards.facts import citations, verbatim_share
 
 
