@@ -284,7 +284,9 @@ def hub() -> Iterator[Hub]:
 
 
 CLIENT = """
-import json, sys
+import json, signal, sys
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from engine.errors import UserError
 from engine.policy.source import ensure_model
 assert "huggingface_hub" not in sys.modules
