@@ -1,7 +1,7 @@
 """Attention for decoding on a CPU: one query a row, as plain matrix products.
 
-torch's fused CPU kernel is made for long queries: with one query a row and a 16-bit cache it
-took half of the rollout's time. Everything but a single query on a CPU goes to transformers'
+torch's fused CPU kernel is made for long queries and slow with one query a row and a 16-bit
+cache. Everything but a single query on a CPU goes to transformers'
 own fused path.
 """
 

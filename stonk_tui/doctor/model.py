@@ -25,7 +25,8 @@ KNOWN_PARAMETERS = {
 
 WORKING_MEMORY = 4 * GIB
 """Activations, caches and libraries beside the weights: an allowance. The demo's worker, whose
-weights take 0.3 GiB, peaked at 4.2 GiB on a CPU; larger models were not measured."""
+weights take 0.3 GiB, peaked at 3.7 GiB on a CPU (`bench/demo.py`); larger models were not
+measured."""
 
 RUN_DISK = 1 * GIB
 """What a run may write: events and a few checkpoints."""
