@@ -8,7 +8,7 @@ direction call (``engine.direction_call``).
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -23,6 +23,13 @@ class ComponentScore:
     """Weight in the reward; 0 for a component that is shown but not trained on."""
     reason: str
     """One short line that explains the value to a person."""
+    factor: float = 1.0
+    """What a task's shaping of training rewards multiplies the value by."""
+
+    @property
+    def contribution(self) -> float:
+        """What the component adds to the reward."""
+        return self.value * self.weight * self.factor
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Assessment:
     @property
     def reward(self) -> float:
         """The weighted sum of the components."""
-        return sum(component.value * component.weight for component in self.components)
+        return sum(component.contribution for component in self.components)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,11 @@ class Task(Protocol):
         """How many draws make one epoch."""
         ...
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the examples are made up, so that any accuracy is believable."""
+        ...
+
     def validation_items(self, count: int) -> Sequence[Item]:
         """A fixed, seeded sample of at most ``count`` validation items, natural distribution."""
         ...
@@ -87,6 +99,29 @@ class Task(Protocol):
         """Parse and score one completion."""
         ...
 
+    def shape(self, judged: Sequence[tuple[Item, Assessment]]) -> list[Assessment]:
+        """The assessments of a training batch as training sees them, in the same order.
+
+        Components may get a ``factor`` that depends on the batches before this one, which is
+        taken into those statistics afterwards. Validation is never shaped.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON values of the statistics that ``shape`` keeps; saved in every checkpoint."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put what ``state`` gave back in place."""
+        ...
+
     def metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
-        """Flat metric names and values over a batch; a value that is not known is left out."""
+        """Flat metric names and values of a training batch, which ``shape`` has seen.
+
+        A value that is not known is left out.
+        """
+        ...
+
+    def validation_metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
+        """Flat metric names and values of a whole validation, with intervals and baselines."""
         ...

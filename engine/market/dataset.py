@@ -13,6 +13,7 @@ from engine.market import indicators, labels, statistics
 from engine.market.calendar import start_of
 from engine.market.example import Bar, Example, Financials, Headline, Label
 from engine.market.history import Days, History, Values
+from engine.market.market_share import UpShares
 from engine.market.splits import SPLIT_NAMES, SplitName, TrainWindow, chronological
 
 MAX_HEADLINES = 40
@@ -63,6 +64,7 @@ class Dataset:
         folds: int = 1,
         fold: int = 1,
         train_window: TrainWindow = "expanding",
+        market_share: bool = False,
     ) -> None:
         """Compute everything that rows share.
 
@@ -71,6 +73,7 @@ class Dataset:
             horizon: trading days from the as-of day to the outcome, 1 to 10.
             train_share, validation_share, embargo, folds, fold, train_window: see
                 ``splits.chronological``.
+            market_share: whether examples hold the market's share of UP.
 
         Raises:
             UserError: the histories are too short for the splits.
@@ -92,6 +95,7 @@ class Dataset:
         self._indicators = [indicators.compute(history) for history in self.histories]
         self._moves = [labels.moves(history, horizon) for history in self.histories]
         self._shares = [history.shares for history in self.histories]
+        self._up_shares = UpShares(self.histories) if market_share else None
         self._usable = [self._usable_rows(at) for at in range(len(self.histories))]
         self._rows = {name: self._rows_of(name) for name in SPLIT_NAMES}
 
@@ -112,6 +116,7 @@ class Dataset:
             folds=data.folds,
             fold=data.fold,
             train_window=data.train_window,
+            market_share=data.market_share,
         )
 
     def rows(self, split: SplitName) -> Rows:
@@ -150,6 +155,7 @@ class Dataset:
             outcome_day=source.days[index + self.horizon].item(),
             headlines=_headlines(source, index),
             financials=_financials(source, index),
+            market_up_share=self._up_shares.on(source.days[index]) if self._up_shares else None,
         )
 
     def find(self, key: str) -> Example:

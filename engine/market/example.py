@@ -82,6 +82,9 @@ class Example:
     headlines: tuple[Headline, ...] = ()
     """What was written since the close before, oldest first."""
     financials: Financials | None = None
+    market_up_share: float | None = None
+    """Share of UP among the recent daily moves of all tickers, see ``engine.market.market_share``;
+    None where it is not asked for or not yet known."""
 
     @property
     def key(self) -> str:
@@ -108,3 +111,5 @@ class Example:
             yield f"headline {number}", headline.known_at
         if self.financials:
             yield "financials", self.financials.known_at
+        if self.market_up_share is not None:
+            yield "market share", self.known_at

@@ -1,8 +1,10 @@
 """A made-up market whose next direction can be known, to prove that learning works.
 
-The rule: with probability ``share`` tomorrow goes the way today went. The move of the as-of day
-stands in every prompt, so that whoever repeats its direction is right in ``share`` of all
+The rule: with probability ``share`` tomorrow goes the other way than today. The move of the as-of
+day stands in every prompt, so that whoever turns its direction round is right in ``share`` of all
 calls, and nobody can be right more often: everything else is drawn independently of what comes.
+It is a reversal, not a continuation, so that no simple baseline (always one side, momentum)
+is right: a policy above all of them has found the rule.
 
 Tickers come in pairs that move in opposite directions with sizes of their own, so that every
 day has as many UP as DOWN. Moves towards a ticker's starting price are larger than moves
@@ -25,7 +27,7 @@ FIRST_DAY = np.datetime64("2015-01-02")
 NUM_DAYS = 1560
 """Business days, about six years."""
 LARGEST_SHARE = 0.98
-"""A ticker that hardly ever turned would rise or fall out of every range."""
+"""Up to here both ways of going on are seen in every split."""
 
 _LOWEST_START, _HIGHEST_START = 80.0, 250.0
 _TYPICAL_MOVE = 0.012
@@ -38,7 +40,7 @@ def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
     """Make the market; the same arguments make the same one.
 
     Args:
-        share: probability that a day goes the way the day before went, 0.5 to
+        share: probability that a day goes the other way than the day before, 0.5 to
             ``LARGEST_SHARE``.
         seed: decides everything that is drawn.
         shuffled: permute the labels.
@@ -48,7 +50,7 @@ def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
     histories = []
     for pair in range(NUM_TICKERS // 2):
         rng = np.random.default_rng([seed, pair])
-        signs = np.where(_goes_on(share, rng), 1.0, -1.0).cumprod()
+        signs = np.where(_turns(share, rng), -1.0, 1.0).cumprod()
         for number, direction in ((2 * pair + 1, 1.0), (2 * pair + 2, -1.0)):
             histories.append(
                 _history(
@@ -63,7 +65,7 @@ def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
     rule = (
         "labels permuted: nothing can be predicted"
         if shuffled
-        else f"a day goes the way the day before went with probability {share:g}"
+        else f"a day goes the other way than the day before with probability {share:g}"
     )
     return Market(
         source=source,
@@ -112,8 +114,8 @@ def _history(
     )
 
 
-def _goes_on(share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which days go the way of the day before: ``share`` of every ``_BLOCK`` days, at random.
+def _turns(share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which days turn the direction round: ``share`` of every ``_BLOCK`` days, at random.
 
     Free draws would leave the validation days of few tickers points away from ``share``.
     """

@@ -153,6 +153,7 @@ def _compact(example: Example) -> list[Piece]:
         sections.changes(example),
         *sections.trading_volume(example),
         sections.main_indicators(example, Prices()),
+        *sections.market_share(example),
         Piece("\nUP or DOWN?"),
     ]
 
@@ -167,6 +168,7 @@ def _full(example: Example, *, masked: bool) -> list[Piece]:
         sections.main_indicators(example, prices),
         *sections.more_indicators(example, prices),
         *sections.statistics(example, prices),
+        *sections.market_share(example),
         *([] if masked else [*sections.financials(example), *sections.news(example)]),
         Piece("\nUP or DOWN?"),
     ]

@@ -18,6 +18,7 @@ from engine.market.facts import (
     share,
     untrusted,
 )
+from engine.market.market_share import SHARE_DAYS
 
 STATEMENT_LINES = (
     "Total Revenue",
@@ -209,6 +210,18 @@ def statistics(example: Example, prices: Prices) -> list[Piece]:
         line = ", ".join([f"{fact.label} {fact.text}" for fact in echoes])
         pieces.append(Piece(f"\nAutocorrelation of daily returns: {line}", tuple(echoes)))
     return pieces
+
+
+def market_share(example: Example) -> list[Piece]:
+    """How much of the market rose lately.
+
+    A fact, as everything the prompt states, but without a percent sign: "55% sure" must not
+    cite a share of 55 %, so prose has to name it.
+    """
+    if example.market_up_share is None:
+        return []
+    share_of_up = number("UP share", example.market_up_share, 2, ("up share", "market"))
+    return [Piece(f"\nMarket, last {SHARE_DAYS} days: UP share {share_of_up.text}", (share_of_up,))]
 
 
 def financials(example: Example) -> list[Piece]:

@@ -7,7 +7,10 @@ confidence in [0, 1]. Reasons are short lines for a person, without a full stop.
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+from pydantic import ConfigDict, Field
 
 from engine.market.example import Direction, Label
 from engine.rewards.facts import Citation
@@ -16,17 +19,44 @@ from engine.rewards.parse import Prediction
 COMPONENTS = ("format", "direction", "magnitude", "confidence", "data_use", "coherence")
 """Names of the components, in the order in which they are shown."""
 
-SIGMA_FLOOR = 0.5
-"""Smallest volatility, in percentage points, that the magnitude is measured against."""
-
 NO_CONFIDENCE = -1.5
 """Silence scores as being wrong with full confidence."""
 
-DATA_USE_STEPS = (0.0, 0.33, 0.6, 0.8, 1.0)
-"""Data use for 0, 1, 2, 3 and at least 4 facts."""
+FREE_NUMBERS = 4
+"""Numbers that a reasoning may state beyond the prompt's: its forecast, a difference it took."""
 
-MIN_WORDS = 20
-"""Words from which a reasoning counts as developed."""
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a scheme may set in the components besides their weights."""
+
+    # For the reader of scheme files; a dataclass by itself ignores it.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    sigma_floor: Annotated[float, Field(gt=0, le=100)] = 0.5
+    """Smallest volatility, in percentage points, that the magnitude is measured against."""
+    data_use_steps: tuple[_Share, _Share, _Share, _Share, _Share] = (0.0, 0.33, 0.6, 0.8, 1.0)
+    """Data use for 0, 1, 2, 3 and at least 4 facts."""
+    copied_share: _Share = 0.5
+    """A reasoning of which a larger share is copied from the prompt earns no data use."""
+    min_words: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Words from which a reasoning counts as developed."""
+    distinct_share: _Share = 0.7
+    """Smallest share of distinct 3-grams in a reasoning that does not repeat itself."""
+
+    def __post_init__(self) -> None:
+        """Refuse steps that pay less for more.
+
+        Raises:
+            ValueError: data_use_steps fall somewhere.
+        """
+        if list(self.data_use_steps) != sorted(self.data_use_steps):
+            raise ValueError("data_use_steps must not fall")
+
+
+DEFAULTS = Thresholds()
 
 _SIDES: dict[Direction, str] = {
     "UP": "up upward upwards rise rises rising higher gain gains climb climbs increase bullish",
@@ -69,21 +99,28 @@ def direction_score(prediction: Prediction, label: Label) -> Score:
     return Score(float(right), f"called {prediction.direction}, market went {label.direction}")
 
 
-def magnitude_score(prediction: Prediction, label: Label, *, sigma20: float, horizon: int) -> Score:
+def magnitude_score(
+    prediction: Prediction,
+    label: Label,
+    *,
+    sigma20: float,
+    horizon: int,
+    thresholds: Thresholds = DEFAULTS,
+) -> Score:
     """``1 - min(1, |predicted - actual| / (2 σ20 √h))`` when the direction is right, else 0.
 
     Range [0, 1]. The scale is what the stock itself moved by lately, known on the as-of day;
     √h is how the spread of a random walk grows with the horizon h. Source: this project.
 
     Args:
-        sigma20: percentage points; not less than ``SIGMA_FLOOR`` is used.
+        sigma20: percentage points; not less than ``sigma_floor`` is used.
         horizon: trading days.
     """
     if prediction.direction != label.direction:
         return Score(0.0, "counts only when the direction is right")
     if prediction.percent is None:
         return Score(0.0, "no percent stated")
-    scale = 2 * max(sigma20, SIGMA_FLOOR) * math.sqrt(horizon)
+    scale = 2 * max(sigma20, thresholds.sigma_floor) * math.sqrt(horizon)
     off = abs(prediction.percent - abs(label.percent))
     name = "2σ20" if horizon == 1 else f"2σ20·√{horizon}"
     return Score(1 - min(1.0, off / scale), f"{off:.1f} points off; {name} is {scale:.1f} points")
@@ -109,29 +146,42 @@ def confidence_score(prediction: Prediction, label: Label) -> Score:
     return Score(-0.2 - 1.3 * q**2, f"{sure} wrong: −0.2 − 1.3·{stated}²")
 
 
-def data_use_score(cited: Sequence[Citation], verbatim_share: float) -> Score:
+def data_use_score(
+    cited: Sequence[Citation],
+    verbatim_share: float,
+    untrue: int = 0,
+    thresholds: Thresholds = DEFAULTS,
+) -> Score:
     """0, .33, .6, .8, 1 for 0, 1, 2, 3, at least 4 distinct facts of the prompt.
 
-    Range [0, 1]. A reasoning of which more than half is copied scores 0. Source: this project.
+    Range [0, 1]. A reasoning of which more than half is copied scores 0, and so does one that
+    states more than ``FREE_NUMBERS`` untrue numbers beyond its facts, since who writes enough
+    numbers hits some. Source: this project.
 
     Args:
         verbatim_share: share of the reasoning's words copied in long runs, [0, 1].
+        untrue: numbers that claim to be the prompt's and are not.
     """
-    if verbatim_share > 0.5:
+    if verbatim_share > thresholds.copied_share:
         return Score(0.0, f"{verbatim_share:.0%} of the reasoning is copied from the prompt")
+    if untrue > len(cited) + FREE_NUMBERS:
+        return Score(0.0, f"{untrue} numbers that the prompt does not hold, facts: {len(cited)}")
     if not cited:
-        return Score(0.0, "no fact of the prompt cited")
+        return Score(thresholds.data_use_steps[0], "no fact of the prompt cited")
     labels = ", ".join(citation.fact.label for citation in cited[:6])
     count = f"{len(cited)} fact{'s' * (len(cited) > 1)} of the prompt cited: {labels}"
-    return Score(DATA_USE_STEPS[min(len(cited), 4)], count + ", …" * (len(cited) > 6))
+    value = thresholds.data_use_steps[min(len(cited), 4)]
+    return Score(value, count + ", …" * (len(cited) > 6))
 
 
-def coherence_score(prediction: Prediction, cited: Sequence[Citation]) -> Score:
+def coherence_score(
+    prediction: Prediction, cited: Sequence[Citation], thresholds: Thresholds = DEFAULTS
+) -> Score:
     """A quarter each for conclusion, length, evidence before conclusion, no repetition.
 
     Range [0, 1]. The conclusion is the last word of the reasoning that names a side; it must
-    be the answered one. At least ``MIN_WORDS`` words. A cited fact stands before the
-    conclusion. At least 70 % of the 3-grams are distinct. Source: this project.
+    be the answered one. At least 20 words. A cited fact stands before the conclusion. At
+    least 70 % of the 3-grams are distinct. Source: this project.
     """
     found = _WORD.finditer(prediction.reasoning)
     words = [(match.group().lower(), match.start()) for match in found]
@@ -146,11 +196,11 @@ def coherence_score(prediction: Prediction, cited: Sequence[Citation]) -> Score:
     missing = []
     if concluded is None or concluded != prediction.direction:
         missing.append("does not conclude the answer")
-    if len(words) < MIN_WORDS:
-        missing.append(f"under {MIN_WORDS} words")
+    if len(words) < thresholds.min_words:
+        missing.append(f"under {thresholds.min_words} words")
     if concluded is None or not any(citation.end <= conclusion_at for citation in cited):
         missing.append("no fact before the conclusion")
-    if len(set(grams)) < 0.7 * len(grams):
+    if len(set(grams)) < thresholds.distinct_share * len(grams):
         missing.append("repeats itself")
     reason = ", ".join(missing) or "concludes its answer from facts"
     return Score(1 - len(missing) / 4, reason)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from engine.market.facts import Fact
 
@@ -82,14 +83,26 @@ class Citation:
 
 def citations(reasoning: str, facts: Sequence[Fact]) -> tuple[Citation, ...]:
     """The distinct facts that the reasoning cites, in the order of their first mention."""
-    dates, masked = _dates(reasoning)
+    dates, _ = _dates(reasoning)
     found = [*_names(reasoning, facts), *_date_citations(dates, facts)]
-    found += _values(_PARAMETER.sub(_blank, masked), reasoning, facts)
+    found += [
+        Citation(claim.fact, claim.start, claim.end)
+        for claim in _claims(reasoning, facts)
+        if claim.fact
+    ]
     found += _headlines(reasoning, facts)
     distinct: dict[object, Citation] = {}
     for citation in sorted(found, key=lambda citation: (citation.start, citation.end)):
         distinct.setdefault(_identity(citation.fact), citation)
     return tuple(distinct.values())
+
+
+def untrue_numbers(reasoning: str, facts: Sequence[Fact]) -> int:
+    """Numbers written with a unit, or beside the name of a value, that no fact has.
+
+    Dates and parameters are not counted, nor is what stands after the first 400 numbers.
+    """
+    return sum(claim.fact is None for claim in _claims(reasoning, facts))
 
 
 def verbatim_share(reasoning: str, prompt: str) -> float:
@@ -176,24 +189,30 @@ def _headlines(reasoning: str, facts: Sequence[Fact]) -> list[Citation]:
     return found
 
 
-def _values(masked: str, reasoning: str, facts: Sequence[Fact]) -> list[Citation]:
-    """Citations of values; ``masked`` is the reasoning with dates and parameters blanked out."""
+class _Claim(NamedTuple):
+    """A number that is written as a value of the prompt, with the fact that bears it out."""
+
+    fact: Fact | None
+    start: int
+    end: int
+
+
+def _claims(reasoning: str, facts: Sequence[Fact]) -> list[_Claim]:
+    """The numbers with a unit or beside a name; dates and parameters are left out."""
     values = [fact for fact in facts if fact.kind == "value"]
     names = sorted({name for fact in values for name in fact.names}, key=len, reverse=True)
     if not names:
         return []
     named = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)", re.IGNORECASE)
-    found = []
-    for match in islice(_NUMBER.finditer(masked), _MAX_NUMBERS):
-        fact = _cited_value(match, reasoning, values, named)
-        if fact:
-            found.append(Citation(fact, match.start(), match.end()))
-    return found
+    _, masked = _dates(reasoning)
+    numbers = islice(_NUMBER.finditer(_PARAMETER.sub(_blank, masked)), _MAX_NUMBERS)
+    found = [_claim(match, reasoning, values, named) for match in numbers]
+    return [claim for claim in found if claim]
 
 
-def _cited_value(
+def _claim(
     match: re.Match[str], reasoning: str, values: Sequence[Fact], named: re.Pattern[str]
-) -> Fact | None:
+) -> _Claim | None:
     digits = match["number"].replace(",", "")
     if len(digits) > 15 or match.string[match.end() : match.end() + 1].isalnum():
         return None
@@ -205,6 +224,8 @@ def _cited_value(
     before = reasoning[max(0, match.start() - _BEFORE) : match.start()]
     after = reasoning[match.end() : match.end() + _AFTER]
     beside = {name.lower() for name in (*named.findall(before)[-1:], *named.findall(after)[:1])}
+    if not unit and not beside:
+        return None
 
     best: tuple[bool, float] | None = None
     cited: Fact | None = None
@@ -220,7 +241,7 @@ def _cited_value(
         rank = (not by_name, error)
         if error <= tolerance and (best is None or rank < best):
             best, cited = rank, fact
-    return cited
+    return _Claim(cited, match.start(), match.end())
 
 
 def _sign(mark: str | None, before: str, unit: str) -> int:

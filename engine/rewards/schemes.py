@@ -1,12 +1,15 @@
 """Named sets of weights, and the assessment of a completion under one of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from engine.market.example import Example
 from engine.market.prompts import Prompt
 from engine.rewards.components import (
     COMPONENTS,
+    DEFAULTS,
     Score,
+    Thresholds,
     coherence_score,
     confidence_score,
     data_use_score,
@@ -14,35 +17,62 @@ from engine.rewards.components import (
     format_score,
     magnitude_score,
 )
-from engine.rewards.facts import Citation, citations, verbatim_share
+from engine.rewards.custom import CustomComponent
+from engine.rewards.facts import Citation, citations, untrue_numbers, verbatim_share
 from engine.rewards.parse import Prediction, parse
 from engine.task import Assessment, ComponentScore
 
-SCHEMES: dict[str, dict[str, float]] = {
-    "stage1": {
-        "format": 0.20,
-        "direction": 0.35,
-        "magnitude": 0.20,
-        "confidence": 0.10,
-        "data_use": 0.15,
-        "coherence": 0.0,
-    },
+
+@dataclass(frozen=True)
+class Scheme:
+    """Weights and thresholds: how components become one number."""
+
+    name: str
+    weights: Mapping[str, float]
+    """By component, in the order to show. A weight of 0 shows without training."""
+    thresholds: Thresholds = DEFAULTS
+
+
+def _weighted(name: str, *weights: float) -> Scheme:
+    return Scheme(name, dict(zip(COMPONENTS, weights, strict=True)))
+
+
+SCHEMES: dict[str, Scheme] = {
+    # format, direction, magnitude, confidence, data use, coherence
+    "stage1": _weighted("stage1", 0.20, 0.35, 0.20, 0.10, 0.15, 0.0),
+    "stage2": _weighted("stage2", 0.0, 0.25, 0.20, 0.25, 0.30, 0.0),
+    "rubric": _weighted("rubric", 0.0, 0.4, 0.2, 0.0, 0.2, 0.2),
 }
-"""Weight of every component, by scheme. A weight of 0 shows without training."""
+"""The schemes that have names: one for each stage, and the rubric view as a reward."""
 
 
 def score(
-    prediction: Prediction, cited: Sequence[Citation], example: Example, prompt: Prompt
+    prediction: Prediction,
+    cited: Sequence[Citation],
+    example: Example,
+    prompt: Prompt,
+    thresholds: Thresholds = DEFAULTS,
 ) -> dict[str, Score]:
     """Every component of a completion that was read, by name."""
-    label = example.label
+    label, reasoning = example.label, prediction.reasoning
     scores = (
         format_score(prediction),
         direction_score(prediction, label),
-        magnitude_score(prediction, label, sigma20=example.sigma20, horizon=example.horizon),
+        magnitude_score(
+            prediction,
+            label,
+            sigma20=example.sigma20,
+            horizon=example.horizon,
+            thresholds=thresholds,
+        ),
         confidence_score(prediction, label),
-        data_use_score(cited, verbatim_share(prediction.reasoning, prompt.text)),
-        coherence_score(prediction, cited),
+        data_use_score(
+            cited,
+            verbatim_share(reasoning, prompt.text),
+            untrue_numbers(reasoning, prompt.facts),
+            thresholds,
+        ),
+        coherence_score(prediction, cited, thresholds),
     )
     return dict(zip(COMPONENTS, scores, strict=True))
 
@@ -60,20 +90,33 @@ def rubric(scores: Mapping[str, Score]) -> dict[str, float]:
 
 
 def assess(
-    example: Example, prompt: Prompt, completion: str, weights: Mapping[str, float]
+    example: Example,
+    prompt: Prompt,
+    completion: str,
+    scheme: Scheme,
+    custom: Sequence[CustomComponent] = (),
 ) -> Assessment:
     """Parse and score a completion.
 
+    The rubric keeps the default thresholds whatever the scheme: it is what runs are compared by.
+
     Args:
-        weights: by component, as in ``SCHEMES``.
+        custom: components of the user's own, each weighed by ``scheme`` under its name.
+
+    Raises:
+        RunFailedError: a custom component failed.
     """
     prediction = parse(completion)
     cited = citations(prediction.reasoning, prompt.facts)
-    scores = score(prediction, cited, example, prompt)
+    scores = score(prediction, cited, example, prompt, scheme.thresholds)
+    view = scores
+    if scheme.thresholds != DEFAULTS:
+        view = score(prediction, cited, example, prompt)
+    scores = scores | {one.name: one.score(prediction, example, prompt.text) for one in custom}
     offset = prediction.reasoning_start
     return Assessment(
         components=tuple(
-            ComponentScore(name, scored.value, weights[name], scored.reason)
+            ComponentScore(name, scored.value, scheme.weights[name], scored.reason)
             for name, scored in scores.items()
         ),
         prediction={
@@ -83,6 +126,6 @@ def assess(
             "reasoning": prediction.reasoning,
             "error": prediction.error,
         },
-        rubric=rubric(scores),
+        rubric=rubric(view),
         cited=tuple((offset + citation.start, offset + citation.end) for citation in cited),
     )

@@ -42,8 +42,8 @@ def show(
     Raises:
         UserError: unknown source or ticker, or a day without an example.
     """
-    _, dataset = _load(source, horizon)
-    example = _find(dataset, ticker, date)
+    _, dataset = load_dataset(source, horizon)
+    example = find_example(dataset, ticker, date)
     from engine.market.prompts import compose
 
     prompt = compose(example, style=style)
@@ -60,7 +60,7 @@ def print_stats(source: str, *, horizon: int, as_json: bool) -> None:
     Raises:
         UserError: the source cannot be used.
     """
-    market, dataset = _load(source, horizon)
+    market, dataset = load_dataset(source, horizon)
     found = _stats(market, dataset)
     if as_json:
         say_json(found)
@@ -81,7 +81,9 @@ def check(source: str, *, horizon: int, as_json: bool) -> None:
     from engine.market.dataset import Dataset
     from engine.market.leakage import Subject, audit
 
-    market, data = _market(source), _data(horizon)
+    market = _market(source)
+    # An option that prompts may use: what it shows is judged too.
+    data = data_config(horizon).model_copy(update={"market_share": True})
     found = audit(Subject(market, lambda histories: Dataset.configured(histories, data)))
     if as_json:
         say_json(_audit(source, found))
@@ -164,7 +166,8 @@ def picture(dataset: "Dataset", width: int) -> str:
 # Loading
 
 
-def _data(horizon: int) -> DataConfig:
+def data_config(horizon: int) -> DataConfig:
+    """The default settings for a horizon, its embargo long enough."""
     default = DataConfig()
     return DataConfig(horizon=horizon, embargo=max(default.embargo, horizon))
 
@@ -175,14 +178,19 @@ def _market(source: str) -> "Market":
     return sources.load(source)
 
 
-def _load(source: str, horizon: int) -> "tuple[Market, Dataset]":
+def load_dataset(source: str, horizon: int) -> "tuple[Market, Dataset]":
+    """A source and its examples.
+
+    Raises:
+        UserError: the source cannot be used.
+    """
     from engine.market.dataset import Dataset
 
     market = _market(source)
-    return market, Dataset.configured(market.histories, _data(horizon))
+    return market, Dataset.configured(market.histories, data_config(horizon))
 
 
-def _find(dataset: "Dataset", ticker: str, date: str) -> "Example":
+def find_example(dataset: "Dataset", ticker: str, date: str) -> "Example":
     """The example of a ticker and day.
 
     Raises:

@@ -38,12 +38,15 @@ REAL = Path(os.environ.get("STOCKNET_DIR") or ROOT.parent / "shared" / "data" / 
 Build = Callable[[Sequence[History]], Dataset]
 
 
+DATA = DataConfig(market_share=True)
+
+
 def honest(histories: Sequence[History]) -> Dataset:
-    return Dataset.configured(histories, DataConfig())
+    return Dataset.configured(histories, DATA)
 
 
 def of_class(kind: type[Dataset]) -> Build:
-    return lambda histories: kind.configured(histories, DataConfig())
+    return lambda histories: kind.configured(histories, DATA)
 
 
 def audited(market: Market, build: Build = honest, **parts: object) -> Audit:
@@ -313,6 +316,15 @@ class FeaturesOfTomorrow(Dataset):
         )
 
 
+class MarketShareOfTomorrow(Dataset):
+    """The market's share of UP as it is known a day later."""
+
+    def example(self, history: int, index: int) -> Example:
+        own = super().example(history, index)
+        later = super().example(history, index + 1)
+        return dataclasses.replace(own, market_up_share=later.market_up_share)
+
+
 class LabelAmongIndicators(Dataset):
     """An indicator that is the answer."""
 
@@ -347,7 +359,17 @@ LEAKS: dict[str, Leak] = {
         lambda market: audited(market, fit_scaler=full_sample_scaler),
         {"scalers"},
     ),
-    "filtered-calendar label": ("demo", lambda m: audited(m, filtered_calendar), {"calendar"}),
+    # Its moves are over two days, in the market's share too.
+    "filtered-calendar label": (
+        "demo",
+        lambda market: audited(market, filtered_calendar),
+        {"calendar", "market-share"},
+    ),
+    "market share of tomorrow": (
+        "demo",
+        lambda market: audited(market, of_class(MarketShareOfTomorrow)),
+        {"market-share"},
+    ),
     "embargo 0": ("demo", lambda market: audited(market, no_embargo), {"embargo"}),
     "unadjusted split": ("demo", lambda market: audited(unadjusted(market)), {"splits"}),
     "duplicate row across splits": (
@@ -413,6 +435,11 @@ def test_a_next_close_that_is_looked_up_elsewhere_is_found_too(markets: dict[str
         return dataclasses.replace(prompt, messages=(first, {**last, "content": content}))
 
     assert audited(markets["demo"], compose=told).red == ("future-prices",)
+
+
+def test_a_share_that_nobody_asked_for_is_not_judged(markets: dict[str, Market]) -> None:
+    subject = Subject(markets["ohlcv"], lambda h: Dataset.configured(h, DataConfig()), sample=20)
+    assert leakage.facts.market_share(subject).verdict == "skipped"
 
 
 def test_the_same_seed_finds_the_same_things(markets: dict[str, Market]) -> None:

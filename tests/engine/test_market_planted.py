@@ -23,13 +23,13 @@ def dataset(market: Market, horizon: int = 1) -> Dataset:
 
 
 def hits(data: Dataset, split: str) -> float:
-    """Share of rows whose label goes the way of the as-of day."""
+    """Share of rows whose label turns the way of the as-of day round."""
     rows = data.rows(split)  # type: ignore[arg-type]
     changes = [
         data.histories[history].close[index] - data.histories[history].close[index - 1]
         for history, index in zip(rows.history.tolist(), rows.index.tolist(), strict=True)
     ]
-    return float(((np.array(changes) > 0) == rows.up).mean())
+    return float(((np.array(changes) < 0) == rows.up).mean())
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.9, 0.98])
@@ -55,7 +55,7 @@ def test_the_rule_is_read_off_the_compact_prompt() -> None:
         example = data.example(int(rows.history[at]), int(rows.index[at]))
         shown = compose(example).text.partition("Day change ")[2]
         assert not shown.startswith(("+0.0%", "-0.0%"))
-        right.append((shown[0] == "+") == (example.label.direction == "UP"))
+        right.append((shown[0] == "-") == (example.label.direction == "UP"))
     assert sum(right) / len(right) == pytest.approx(0.9, abs=0.04)
 
 

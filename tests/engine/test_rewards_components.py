@@ -1,13 +1,18 @@
 """Every component against numbers computed by hand."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import brier_score_loss
 
 from engine.market.example import Label
 from engine.market.facts import Fact
 from engine.rewards.components import (
     Score,
+    Thresholds,
     coherence_score,
     confidence_score,
     data_use_score,
@@ -17,6 +22,7 @@ from engine.rewards.components import (
 )
 from engine.rewards.facts import Citation
 from engine.rewards.parse import Prediction, parse
+from engine.training.objective import group_advantages
 
 UP = Label("UP", 1.2)
 DOWN = Label("DOWN", -1.2)
@@ -118,6 +124,56 @@ def test_the_best_confidence_to_state_is_the_true_probability(p: float) -> None:
     assert stated[int(np.argmax(expected))] == pytest.approx(p)
 
 
+GROUP = (0.07, 0.21, 0.33, 0.46, 0.59, 0.72, 0.84, 0.97)
+"""What the eight completions of a group state, each a call of UP."""
+
+
+def expected_advantages(group: Sequence[Prediction], p: float) -> list[float]:
+    """Expectation of each completion's advantage where UP has probability ``p``: exact."""
+    advantages = [
+        group_advantages(
+            torch.tensor([confidence_score(said, label).value for said in group]), len(group)
+        )
+        for label in (UP, DOWN)
+    ]
+    return (p * advantages[0] + (1 - p) * advantages[1]).tolist()
+
+
+@pytest.mark.parametrize("p", np.arange(0.05, 0.96, 0.05))
+def test_in_a_sampled_group_the_nearest_to_the_true_probability_has_the_best_advantage(
+    p: float,
+) -> None:
+    best = int(np.argmax(expected_advantages([sure(q) for q in GROUP], p)))
+    assert GROUP[best] == min(GROUP, key=lambda q: abs(q - p))
+
+
+@pytest.mark.parametrize("p", np.arange(0.05, 0.96, 0.05))
+def test_whatever_the_others_state_and_call_the_true_probability_is_best_to_state(
+    p: float,
+) -> None:
+    others = [sure(q) for q in GROUP[:4]] + [
+        dataclasses.replace(sure(q), direction="DOWN") for q in GROUP[4:7]
+    ]
+    stated = np.arange(0, 101) / 100
+    own = [expected_advantages([sure(q), *others], p)[0] for q in stated]
+    assert stated[int(np.argmax(own))] == pytest.approx(p)
+
+
+def test_advantages_divided_by_the_groups_deviation_would_not_see_a_lie() -> None:
+    # Why the loss does not divide. One completion against seven that state .5: whatever it
+    # states above .5, its divided advantage is the same number of deviations.
+    others = [sure(0.5)] * 7
+
+    def divided(q: float, label: Label) -> float:
+        scores = [confidence_score(said, label).value for said in (sure(q), *others)]
+        return (scores[0] - np.mean(scores)) / np.std(scores)
+
+    for label in (UP, DOWN):
+        assert divided(0.99, label) == pytest.approx(divided(0.7, label))
+    honest, lying = (expected_advantages([sure(q), *others], 0.7)[0] for q in (0.7, 0.99))
+    assert honest > 0 > lying
+
+
 def test_the_confidence_score_is_the_brier_score_up_to_a_constant_for_being_right() -> None:
     rng = np.random.default_rng(1)
     stated, hit = rng.uniform(0, 1, 200), rng.integers(0, 2, 200)
@@ -139,6 +195,30 @@ def test_copying_more_than_half_of_the_reasoning_earns_nothing() -> None:
     assert data_use_score(cited(1, 2, 3, 4), 0.5).value == 1
     copied = data_use_score(cited(1, 2, 3, 4), 0.51)
     assert copied == Score(0.0, "51% of the reasoning is copied from the prompt")
+
+
+@pytest.mark.parametrize(
+    ("untrue", "facts", "value"),
+    [(4, 0, 0.0), (4, 1, 0.33), (5, 1, 0.33), (6, 1, 0.0), (7, 3, 0.8), (8, 3, 0.0)],
+)
+def test_more_than_four_untrue_numbers_beyond_the_facts_earn_nothing(
+    untrue: int, facts: int, value: float
+) -> None:
+    assert data_use_score(cited(*range(facts)), 0.0, untrue).value == value
+
+
+def test_thresholds_move_the_components() -> None:
+    scored = magnitude_score(
+        said("UP 0.8%"), UP, sigma20=0.1, horizon=1, thresholds=Thresholds(sigma_floor=1.0)
+    )
+    assert scored.value == pytest.approx(0.8)  # scale 2: 1 - 0.2
+    strict = Thresholds(copied_share=0.2, data_use_steps=(0, 0.1, 0.2, 0.3, 0.4))
+    assert data_use_score(cited(1, 2), 0.2, 0, strict).value == 0.2
+    assert data_use_score(cited(1, 2), 0.21, 0, strict).value == 0
+    short = Thresholds(min_words=3, distinct_share=1.0)
+    assert coherence_score(said("UP 1%", "RSI 67.8 points UP"), cited(4), short).value == 1
+    again = coherence_score(said("UP 1%", "RSI says go UP go UP go UP"), cited(0), short)
+    assert again.reason == "repeats itself"
 
 
 LONG = (

@@ -10,7 +10,7 @@ from engine.market import demo
 from engine.market.dataset import Dataset
 from engine.market.facts import Fact
 from engine.market.prompts import Prompt, compose
-from engine.rewards.facts import citations, verbatim_share
+from engine.rewards.facts import citations, untrue_numbers, verbatim_share
 
 
 def prompt_of(key: str) -> Prompt:
@@ -101,6 +101,25 @@ FALSE = [
 @pytest.mark.parametrize("reasoning", FALSE)
 def test_a_false_citation_is_none(reasoning: str) -> None:
     assert citations(reasoning, PROMPT.facts) == ()
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "count"),
+    [
+        ("", 0),
+        ("it closed at $691.28, up 1.2%", 0),
+        ("it closed at $690", 1),
+        ("RSI(14) 66.1 and MACD 13.76", 1),
+        ("I expect 0.8% with 60% confidence", 2),
+        ("on 2012-09-13, in 5 days, RSI(15)", 0),
+        ("42 of them", 0),
+        ("42 of them, RSI says", 1),
+        ("0.1% 0.2% 0.3% 0.4%", 4),
+        ("5% " * 500, 400),
+    ],
+)
+def test_numbers_that_the_prompt_does_not_hold_are_counted(reasoning: str, count: int) -> None:
+    assert untrue_numbers(reasoning, PROMPT.facts) == count
 
 
 def test_a_thousands_comma_is_read() -> None:

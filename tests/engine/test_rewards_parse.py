@@ -122,6 +122,55 @@ def test_a_readable_answer_keeps_its_flaw(completion: str, flaw: str) -> None:
     assert flaw in prediction.flaw
 
 
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[str, str, float | None, float | None]:
+    """A prediction in one of the accepted spellings: completion, direction, percent, q."""
+    direction = draw(st.sampled_from(["UP", "DOWN"]))
+    tenths, wider = draw(st.integers(0, 9999)), draw(st.integers(1, 50))
+    percent = draw(st.sampled_from([f"{tenths / 10:.1f}", f"{tenths / 100:.2f}", f"{tenths}"]))
+    confidence = f"{draw(st.integers(0, 1000)) / 10:g}"
+    side = draw(st.sampled_from([direction, direction.lower(), direction.title()]))
+    sign = draw(st.sampled_from(["", "+"] if direction == "UP" else ["", "-", "\u2212"]))
+    unit = draw(st.sampled_from(["%", " %", " percent"]))
+    gap = draw(st.sampled_from([" ", ", ", " (", "\n"]))
+    size = f"{sign}{percent}{unit}"
+    value = float(percent)
+    form = draw(st.integers(0, 6))
+    if form == 0:  # the asked-for one
+        body = f"<answer>{side} {size}{gap}confidence {confidence}%</answer>"
+    elif form == 1:
+        body = f"<Answer>{side} by {size}{gap}{confidence}% confident</ANSWER>"
+    elif form == 2:
+        joint = draw(st.sampled_from(["-", " - ", "\u2013", " to "]))
+        high = f"{value + wider:g}" if value + wider < 1e5 else percent
+        value = (value + float(high)) / 2
+        body = f"<answer>{side} {percent}{joint}{high}% confidence: {confidence}%</answer>"
+    elif form == 3:
+        body = f"Direction: {side}\nChange: {size}\nConfidence: {confidence}%"
+    elif form == 4:
+        body = f"<answer>{side} {size}</answer>\n<confidence>{confidence}%</confidence>"
+    elif form == 5:
+        body = f"<answer>{side} {size}</answer>"
+        return f"<think>r</think>{body}", direction, value, None
+    else:
+        body = f"<answer>{side}, confidence of {confidence}%</answer>"
+        return f"<think>r</think>{body}", direction, None, float(confidence) / 100
+    return f"<think>r</think>\n{body}", direction, value, float(confidence) / 100
+
+
+@given(spellings())
+@settings(max_examples=400, deadline=None)
+def test_a_prediction_in_any_accepted_spelling_is_read_back(
+    said: tuple[str, str, float | None, float | None],
+) -> None:
+    completion, direction, percent, confidence = said
+    prediction = parse(completion)
+    assert prediction.error is None
+    assert prediction.direction == direction
+    assert prediction.percent == (None if percent is None else pytest.approx(percent))
+    assert prediction.confidence == (None if confidence is None else pytest.approx(confidence))
+
+
 PIECES = st.sampled_from(
     [
         "<think>",
@@ -190,6 +239,13 @@ def test_hostile_text_is_parsed_in_a_blink(piece: str, size: int) -> None:
 def test_a_hostile_answer_is_read_in_a_blink(piece: str) -> None:
     completion = f"<answer>UP {piece * (380 // len(piece))}</answer>"
     assert min(_seconds(completion) for _ in range(3)) < 0.05
+
+
+def test_a_megabyte_of_opening_tags_is_refused_in_less_than_fifty_milliseconds() -> None:
+    completion = "<answer>" * 131_072
+    assert len(completion) == 1 << 20
+    assert min(_seconds(completion) for _ in range(3)) < 0.05
+    assert parse(completion).error == "longer than 100,000 characters"
 
 
 def _seconds(completion: str) -> float:

@@ -20,13 +20,23 @@ def apple() -> Example:
 
 
 def test_every_scheme_weighs_every_component() -> None:
-    for weights in SCHEMES.values():
-        assert tuple(weights) == COMPONENTS
-        assert sum(weights.values()) == pytest.approx(1)
+    for scheme in SCHEMES.values():
+        assert tuple(scheme.weights) == COMPONENTS
+        assert sum(scheme.weights.values()) == pytest.approx(1)
 
 
 def test_stage_one_has_the_documented_weights() -> None:
-    assert list(SCHEMES["stage1"].values()) == [0.20, 0.35, 0.20, 0.10, 0.15, 0.0]
+    assert list(SCHEMES["stage1"].weights.values()) == [0.20, 0.35, 0.20, 0.10, 0.15, 0.0]
+
+
+def test_stage_two_has_the_documented_weights() -> None:
+    assert list(SCHEMES["stage2"].weights.values()) == [0.0, 0.25, 0.20, 0.25, 0.30, 0.0]
+
+
+def test_the_rubric_as_a_scheme_is_the_rubric_view(apple: Example) -> None:
+    completion = "<think>AAPL closed at $691.28.</think><answer>UP 0.8% confidence 62%</answer>"
+    assessment = assess(apple, compose(apple), completion, SCHEMES["rubric"])
+    assert assessment.reward == pytest.approx(assessment.rubric["total"])
 
 
 def test_a_good_completion_by_hand(apple: Example) -> None:

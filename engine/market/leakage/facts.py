@@ -1,12 +1,19 @@
 """Checks of an example's facts: what it shows was known by the decision time of its day."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.market.calendar import decision_time, decision_times
 from engine.market.dataset import FINANCIALS_DAYS, MAX_HEADLINES
-from engine.market.history import History
+from engine.market.history import Days, History
+from engine.market.labels import MAX_GAP_DAYS
 from engine.market.leakage.check import Check, counted
 from engine.market.leakage.subject import Subject
+from engine.market.market_share import SHARE_DAYS
+
+_TOLERANCE = 1e-11
 
 
 def known_at(subject: Subject) -> Check:
@@ -49,6 +56,43 @@ def posts(subject: Subject) -> Check:
         offences,
         "headlines",
     )
+
+
+def market_share(subject: Subject) -> Check:
+    """Every share of UP against the daily moves of all tickers up to its as-of day."""
+    days, is_up = _moves(subject.market.histories)
+    calendar = np.unique(np.concatenate([history.days for history in subject.market.histories]))
+    checked = 0
+    offences = []
+    for (example, _, _), _ in subject.examples:
+        if example.market_up_share is None:
+            continue
+        checked += 1
+        as_of = np.datetime64(example.as_of, "D")
+        end = int(np.searchsorted(calendar, as_of, side="right"))
+        recent = is_up[(days > calendar[max(0, end - SHARE_DAYS - 1)]) & (days <= as_of)]
+        if not len(recent) or abs(recent.mean() - example.market_up_share) > _TOLERANCE:
+            offences.append(f"{example.key}: share of UP {example.market_up_share:.4f}")
+    return counted(
+        "market-share",
+        f"every share of UP is that of the {SHARE_DAYS} trading days up to the as-of day",
+        checked,
+        offences,
+        "shares of UP",
+    )
+
+
+def _moves(histories: Sequence[History]) -> tuple[Days, NDArray[np.bool_]]:
+    """Day and side of every daily move that can be trusted, of all tickers."""
+    days, sides = [], []
+    for history in histories:
+        move = history.adjusted[1:] / history.adjusted[:-1] - 1
+        kept = (np.diff(history.days).astype(np.int64) <= MAX_GAP_DAYS) & (abs(move) > _TOLERANCE)
+        if history.doubtful is not None:
+            kept &= ~history.doubtful[1:]
+        days.append(history.days[1:][kept])
+        sides.append(move[kept] > 0)
+    return np.concatenate(days), np.concatenate(sides)
 
 
 def _written_by(history: History, index: int) -> set[str]:

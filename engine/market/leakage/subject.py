@@ -118,7 +118,9 @@ class Subject:
             dataset = self.build(others)
         at = next(at for at, h in enumerate(dataset.histories) if h.ticker == known.example.ticker)
         day = np.datetime64(known.example.as_of, "D")
-        return dataset.example(at, int(np.searchsorted(dataset.histories[at].days, day)))
+        other = dataset.example(at, int(np.searchsorted(dataset.histories[at].days, day)))
+        # The market's share is of all tickers, and has a check of its own.
+        return dataclasses.replace(other, market_up_share=known.example.market_up_share)
 
 
 def changed_after(history: History, index: int, rng: np.random.Generator) -> History:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.market.leakage.check import Check
-from engine.market.leakage.facts import financials, known_at, posts
+from engine.market.leakage.facts import financials, known_at, market_share, posts
 from engine.market.leakage.labels import calendar, labels_from_prices, unadjusted_splits
 from engine.market.leakage.predictor import feature_shift, label_shuffle
 from engine.market.leakage.prompts import changed_future, future_prices
@@ -15,6 +15,7 @@ CHECKS: tuple[Callable[[Subject], Check], ...] = (
     known_at,
     posts,
     financials,
+    market_share,
     future_prices,
     changed_future,
     labels_from_prices,
