@@ -2,20 +2,21 @@
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 
 from engine.config import DataConfig, RunConfig
-from engine.evaluation.intervals import wilson
+from engine.evaluation.calls import batch_metrics, validation_metrics
 from engine.market import sampler, sources
 from engine.market.dataset import Dataset
 from engine.market.example import Example
 from engine.market.facts import Fact
 from engine.market.prompts import ANSWER_TOKENS, BUDGET, Prompt, compose
-from engine.rewards.components import COMPONENTS
+from engine.rewards.choice import Reward, resolve
 from engine.rewards.facts import QUOTED_WORDS
-from engine.rewards.schemes import SCHEMES, assess
+from engine.rewards.schemes import assess
+from engine.rewards.shaping import SHAPINGS, shape
 from engine.task import Assessment, Item
 
 _CACHED_PROMPTS = 4096
@@ -45,21 +46,6 @@ _CONCLUSIONS = (
 )
 
 
-class _Call(NamedTuple):
-    """What the metrics need of one judged completion."""
-
-    market_up: bool
-    called_up: bool | None
-    """None for a completion that could not be read."""
-    confidence: float | None
-    day_change: float
-    """Move of the as-of day in percent, which momentum repeats."""
-
-    @property
-    def right(self) -> bool:
-        return self.called_up == self.market_up
-
-
 class DirectionCall:
     """The task of calling UP or DOWN, see ``engine.task.Task``."""
 
@@ -70,7 +56,9 @@ class DirectionCall:
         dataset: Dataset,
         data: DataConfig,
         *,
-        scheme: str,
+        is_synthetic: bool,
+        reward: Reward,
+        shaping: str,
         seed: int,
         budget: int = BUDGET,
         answer_tokens: int = ANSWER_TOKENS,
@@ -78,7 +66,9 @@ class DirectionCall:
         """Draw training examples from ``dataset`` as ``data`` says.
 
         Args:
-            scheme: a key of ``SCHEMES``.
+            is_synthetic: whether ``dataset`` is made up.
+            reward: what scores a completion.
+            shaping: a key of ``SHAPINGS``.
             seed: decides the choice and order of examples.
             budget: tokens that prompt and answer may take together.
             answer_tokens: those of them kept for the answer.
@@ -87,7 +77,10 @@ class DirectionCall:
             UserError: balanced sampling, and one side has no example.
         """
         self._dataset = dataset
-        self.weights = SCHEMES[scheme]
+        self.is_synthetic = is_synthetic
+        self._reward = reward
+        self.weights = reward.scheme.weights
+        self._shaping = SHAPINGS[shaping]()
         self._seed = seed
         self._style = data.style
         self._budget, self._answer_tokens = budget, answer_tokens
@@ -103,13 +96,17 @@ class DirectionCall:
         """The task that a run's configuration describes.
 
         Raises:
-            UserError: unknown source, or a history too short for the splits.
+            UserError: unknown source, a history too short for the splits, a bad scheme, or a
+                component that nobody allowed.
         """
         data = config.data
+        market = sources.load(data.source)
         return cls(
-            Dataset.configured(sources.load(data.source).histories, data),
+            Dataset.configured(market.histories, data),
             data,
-            scheme=config.reward.scheme,
+            is_synthetic=market.report.synthetic,
+            reward=resolve(config.reward),
+            shaping=config.reward.shaping,
             seed=config.seed,
             budget=config.rollout.context,
             answer_tokens=config.rollout.max_new_tokens,
@@ -162,24 +159,31 @@ class DirectionCall:
             KeyError: the item is not one of this task's.
         """
         example, prompt = self._known(item.key)
-        return assess(example, prompt, completion, self.weights)
+        return assess(example, prompt, completion, *self._reward)
+
+    def shape(self, judged: Sequence[tuple[Item, Assessment]]) -> list[Assessment]:
+        """The assessments of a training batch with the stage's factors, see ``SHAPINGS``."""
+        labelled = [
+            (item.key, self._known(item.key)[0].label.direction, assessment)
+            for item, assessment in judged
+        ]
+        return shape(labelled, self._shaping)
+
+    def state(self) -> dict[str, Any]:
+        """JSON values of the statistics behind ``shape``."""
+        return self._shaping.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put what ``state`` gave back in place."""
+        self._shaping.restore(state)
 
     def metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
-        """Metrics over a batch, flat names; what is not known is left out.
+        """Metrics of a training batch, and the statistics behind ``shape`` after it."""
+        return batch_metrics(judged) | self._shaping.metrics()
 
-        ``brier`` is the mean of (confidence - right)² over the calls that state one, and
-        ``brier/base_rate`` what always stating the share of UP among the same items would
-        score. ``baseline/momentum`` repeats the direction of the as-of day.
-        """
-        if not judged:
-            return {}
-        calls = [_call(item, assessment) for item, assessment in judged]
-        return {
-            **_call_metrics(calls),
-            **_confidence_metrics(calls),
-            **_baselines(calls),
-            **_reward_metrics([assessment for _, assessment in judged]),
-        }
+    def validation_metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
+        """Metrics of a validation, see ``engine.evaluation.calls``; the same on every call."""
+        return validation_metrics(judged, seed=self._seed)
 
     def _find(self, key: str) -> tuple[Example, Prompt]:
         example = self._dataset.find(key)
@@ -245,73 +249,3 @@ def _phrase(fact: Fact, rng: random.Random) -> str:
 def _joined(phrases: Sequence[str]) -> str:
     *first, last = phrases
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _call(item: Item, assessment: Assessment) -> _Call:
-    direction = assessment.prediction["direction"]
-    confidence = assessment.prediction["confidence"]
-    day_change = item.subject["day_change"]
-    assert isinstance(day_change, float)
-    return _Call(
-        market_up=item.subject["actual_direction"] == "UP",
-        called_up=None if direction is None else direction == "UP",
-        confidence=confidence if isinstance(confidence, float) else None,
-        day_change=day_change,
-    )
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
-
-
-def _call_metrics(calls: Sequence[_Call]) -> dict[str, float]:
-    read = [call for call in calls if call.called_up is not None]
-    hits = sum(call.right for call in calls)
-    low, high = wilson(hits, len(calls))
-    metrics = {
-        "market/up_share": _mean(call.market_up for call in calls),
-        "parsed": len(read) / len(calls),
-        "accuracy": hits / len(calls),
-        "accuracy/n": float(len(calls)),
-        "accuracy/low": low,
-        "accuracy/high": high,
-    }
-    if read:
-        metrics["calls/up_share"] = _mean(bool(call.called_up) for call in read)
-    for name, side in (("accuracy/up", True), ("accuracy/down", False)):
-        of_side = [call.right for call in calls if call.market_up is side]
-        if of_side:
-            metrics[name] = _mean(of_side)
-    return metrics
-
-
-def _confidence_metrics(calls: Sequence[_Call]) -> dict[str, float]:
-    stated = [call for call in calls if call.called_up is not None and call.confidence is not None]
-    if not stated:
-        return {}
-    up_share = _mean(call.market_up for call in stated)
-    return {
-        "confidence/mean": _mean(call.confidence or 0.0 for call in stated),
-        "confidence/hit_rate": _mean(call.right for call in stated),
-        "brier": _mean(((call.confidence or 0.0) - call.right) ** 2 for call in stated),
-        "brier/base_rate": up_share * (1 - up_share),
-    }
-
-
-def _baselines(calls: Sequence[_Call]) -> dict[str, float]:
-    # An unchanged day gives momentum nothing to repeat, and so is never right.
-    repeated = [call.day_change > 0 if call.market_up else call.day_change < 0 for call in calls]
-    return {
-        "baseline/always_up": _mean(call.market_up for call in calls),
-        "baseline/momentum": _mean(repeated),
-    }
-
-
-def _reward_metrics(assessments: Sequence[Assessment]) -> dict[str, float]:
-    metrics = {"reward/total": _mean(assessment.reward for assessment in assessments)}
-    for at, name in enumerate(COMPONENTS):
-        metrics[f"reward/{name}"] = _mean(a.components[at].value for a in assessments)
-    for name in ("total", "prediction", "reasoning"):
-        metrics[f"rubric/{name}"] = _mean(a.rubric[name] for a in assessments)
-    return metrics

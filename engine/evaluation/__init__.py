@@ -1,1 +1,1 @@
-"""Evaluation: intervals and metrics about predictions."""
+"""Evaluation: intervals, scores, baselines and metrics about predictions."""

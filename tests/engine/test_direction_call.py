@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from engine.config import RunConfig, build, preset
 from engine.direction_call import DirectionCall
 from engine.errors import UserError
+from engine.evaluation.calls import batch_metrics
 from engine.market.prompts import estimated_tokens
 from engine.rewards.components import COMPONENTS
 from engine.task import Assessment, Item, Task
@@ -332,9 +333,56 @@ def test_the_brier_score_is_that_of_the_probability_of_up(task: DirectionCall) -
 
 
 def test_unknown_metrics_are_left_out_and_not_zero(task: DirectionCall) -> None:
-    assert task.metrics([]) == {}
+    assert task.validation_metrics([]) == {}
     metrics: Mapping[str, float] = task.metrics(judged(task, sides(task, "UP"), ["garbage"]))
     assert metrics["accuracy"] == 0
     assert metrics["parsed"] == 0
     unknown = {"accuracy/down", "calls/up_share", "confidence/mean", "brier", "brier/base_rate"}
     assert not unknown & set(metrics)
+
+
+def test_a_validation_has_every_metric_beside_its_baselines(task: DirectionCall) -> None:
+    items = list(task.validation_items(80))
+    rng = random.Random(5)
+    answers = [answer(rng.choice(("UP", "DOWN")), rng.randint(50, 95)) for _ in items]
+    together = judged(task, items, answers)
+    metrics = task.validation_metrics(together)
+    of_a_batch = batch_metrics(together)
+    assert of_a_batch.items() <= metrics.items()
+    assert metrics.keys() - of_a_batch.keys() == {
+        "accuracy/days",
+        "accuracy/day_low",
+        "accuracy/day_high",
+        "accuracy/balanced",
+        "auc",
+        "brier/skill",
+        "ece",
+        "ece/calibrated",
+    }
+    assert metrics["accuracy/days"] == len({item.key.split(":")[1] for item in items})
+    assert metrics["accuracy/day_low"] < metrics["accuracy"] < metrics["accuracy/day_high"]
+    assert metrics["baseline/always_up"] + metrics["baseline/always_down"] == pytest.approx(1)
+    assert task.validation_metrics(together) == metrics
+    assert task.validation_metrics([]) == {}
+
+
+def test_the_area_under_the_curve_is_that_of_the_probability_of_up(task: DirectionCall) -> None:
+    rng = random.Random(6)
+    items = [task.training_item(index) for index in range(60)]
+    calls = [(rng.choice(("UP", "DOWN")), rng.randint(0, 100)) for _ in items]
+    metrics = task.validation_metrics(judged(task, items, [answer(*call) for call in calls]))
+    up = [item.subject["actual_direction"] == "UP" for item in items]
+    p_up = [q / 100 if direction == "UP" else (100 - q) / 100 for direction, q in calls]
+    assert metrics["auc"] == pytest.approx(roc_auc_score(up, p_up))
+
+
+def test_calls_on_one_day_count_as_one_day(task: DirectionCall) -> None:
+    # Two tickers on the same day, and one of them on another.
+    pool = [task.training_item(index) for index in range(2000)]
+    by_day: dict[object, list[Item]] = {}
+    for item in pool:
+        by_day.setdefault(item.subject["as_of"], []).append(item)
+    pair = next(items for items in by_day.values() if len(items) > 1)[:2]
+    other = next(item for item in pool if item.subject["as_of"] != pair[0].subject["as_of"])
+    together = judged(task, [*pair, other], [answer("UP")] * 3)
+    assert task.validation_metrics(together)["accuracy/days"] == 2
