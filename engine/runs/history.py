@@ -11,6 +11,7 @@ from engine.runs.reader import Event
 
 TERMINAL_STATES = ("finished", "failed")
 STATES = (
+    "prepared",
     "starting",
     "warming_up",
     "training",
@@ -62,6 +63,20 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """Something that went wrong in training and has not ended."""
+
+    name: str
+    title: str
+    """What is wrong, with the number, in at most 60 characters."""
+    explanation: str
+    advice: str
+    since_step: int
+    value: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
 class LogLine:
     """Something that happened, in words."""
 
@@ -70,6 +85,18 @@ class LogLine:
     level: str
     """``info``, ``good``, ``warning`` or ``error``."""
     text: str
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What a resume from this step puts back."""
+
+    step: int
+    milestones: list[dict[str, Any]]
+    power: int | None
+    epoch: float
+    eta_seconds: float | None
+    seconds: dict[str, float]
 
 
 @dataclass
@@ -96,10 +123,23 @@ class History:
     series: dict[str, Series] = field(default_factory=dict)
     """Every metric over GRPO steps; ``validation/…`` and ``warmup/…`` are series of their own."""
     milestones: list[dict[str, Any]] = field(default_factory=list)
+    """The four indicators, newest."""
+    power: int | None = None
+    """Power level, 0 to 9001; None before the first step or validation that states one."""
+    super_saiyan: list[int] = field(default_factory=list)
+    """Steps at which all four indicators came on."""
+    alarms: dict[str, Alarm] = field(default_factory=dict)
+    """Those that are on, by name, in the order in which they came on."""
+    promotion: dict[str, Any] | None = None
+    """Of a Stage II run: the record of its promotion."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     best: str | None = None
     progress: Progress | None = None
     log: list[LogLine] = field(default_factory=list)
+    _marks: list[_Mark] = field(default_factory=list, repr=False)
+    """One for each kept checkpoint and for each step since the newest."""
+    _alarm_turns: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list, repr=False)
+    """(step, payload) of every alarm that went on or off."""
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold ``events``, which follow those folded before, into this history.
@@ -171,23 +211,36 @@ class History:
                 or None
             )
         self.step = step
+        self._put_back(step)
         self._say(event, "info", f"goes on from step {step}")
+
+    def _put_back(self, step: int) -> None:
+        """Take indicators, alarms and clocks back to how they stood after ``step``."""
+        self._marks = [mark for mark in self._marks if mark.step <= step]
+        mark = self._marks[-1] if self._marks else _Mark(0, [], None, 0.0, None, {})
+        self.milestones, self.power = mark.milestones, mark.power
+        self.epoch, self.eta_seconds, self.seconds = mark.epoch, mark.eta_seconds, mark.seconds
+        self.super_saiyan = [reached for reached in self.super_saiyan if reached <= step]
+        turns = [(at, payload) for at, payload in self._alarm_turns if at <= step]
+        self.alarms, self._alarm_turns = {}, []
+        for at, payload in turns:
+            self._turn_alarm(at, payload)
 
     def _on_step(self, event: Event, payload: Mapping[str, Any]) -> None:
         self.step = event.step
         self.epoch = payload.get("epoch", self.epoch)
         self.eta_seconds = payload.get("eta_seconds")
         self.seconds = payload.get("seconds", {})
-        self.milestones = payload.get("milestones", self.milestones)
         self.metrics = {
             name: value for name, value in self.metrics.items() if name.startswith("validation/")
         }
         self._take(event.step, payload["metrics"])
+        self._mark(event.step, payload)
 
     def _on_validation(self, event: Event, payload: Mapping[str, Any]) -> None:
-        self.milestones = payload.get("milestones", self.milestones)
         metrics = payload["metrics"]
         self._take(event.step, {f"validation/{name}": value for name, value in metrics.items()})
+        self._mark(event.step, payload)
         self._say(event, "info", "validated" + _validation_words(metrics))
 
     def _on_checkpoint(self, event: Event, payload: Mapping[str, Any]) -> None:
@@ -199,8 +252,28 @@ class History:
         self.checkpoints.append(point)
         if payload.get("best"):
             self.best = point.name
+        kept_steps = {kept.step for kept in self.checkpoints}
+        # A resume starts from a checkpoint, and one that was never announced is the newest.
+        self._marks = [mark for mark in self._marks if mark.step in kept_steps]
         star = ", best so far" if payload.get("best") else ""
         self._say(event, "good", f"checkpoint {point.name}{star}")
+
+    def _on_alarm(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self._turn_alarm(event.step, payload)
+        if payload["on"]:
+            self._say(event, "warning", f"alarm: {payload['title']}")
+        else:
+            self._say(event, "info", f"alarm over: {payload['title']}")
+
+    def _on_super_saiyan(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.super_saiyan.append(event.step)
+        best = payload.get("suggestion")
+        advice = f"; {best} is the one to promote" if best else ""
+        self._say(event, "good", f"Super Saiyan: all four indicators are on{advice}")
+
+    def _on_promotion(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.promotion = dict(payload)
+        self._say(event, "info", "Stage II, from a promoted Stage I policy")
 
     def _on_command(self, event: Event, payload: Mapping[str, Any]) -> None:
         level = "info" if payload["ok"] else "warning"
@@ -208,6 +281,29 @@ class History:
 
     def _on_notice(self, event: Event, payload: Mapping[str, Any]) -> None:
         self._say(event, payload.get("level", "info"), payload["text"])
+
+    def _mark(self, step: int, payload: Mapping[str, Any]) -> None:
+        self.milestones = payload.get("milestones", self.milestones)
+        self.power = payload.get("power", self.power)
+        if self._marks and self._marks[-1].step == step:
+            self._marks.pop()
+        self._marks.append(
+            _Mark(step, self.milestones, self.power, self.epoch, self.eta_seconds, self.seconds)
+        )
+
+    def _turn_alarm(self, step: int, payload: Mapping[str, Any]) -> None:
+        self._alarm_turns.append((step, payload))
+        self.alarms.pop(payload["name"], None)
+        if payload["on"]:
+            self.alarms[payload["name"]] = Alarm(
+                name=payload["name"],
+                title=payload["title"],
+                explanation=payload["explanation"],
+                advice=payload["advice"],
+                since_step=step,
+                value=payload.get("value"),
+                threshold=payload.get("threshold"),
+            )
 
     def _take(self, step: int, metrics: Mapping[str, float | None]) -> None:
         for name, value in metrics.items():

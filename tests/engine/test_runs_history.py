@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.runs.history import History
+from engine.runs.history import Alarm, History
 from engine.runs.reader import Event, StoreReader
 from engine.runs.store import EventStore
 
@@ -32,6 +32,19 @@ def checkpoint(
     name = f"step-{number:06d}"
     payload = {"name": name, "best": best, "validation_reward": reward, "removed": removed or []}
     return "checkpoint", number, payload
+
+
+def alarm(number: int, name: str, *, on: bool) -> tuple[str, int, dict[str, Any]]:
+    payload = {
+        "name": name,
+        "on": on,
+        "title": f"{name} 0.01",
+        "explanation": "too low",
+        "advice": "stop",
+        "value": 0.01,
+        "threshold": 0.05,
+    }
+    return "alarm", number, payload
 
 
 def test_run_that_began_is_known_by_its_worker() -> None:
@@ -118,7 +131,72 @@ def test_second_worker_starts_over_in_state_and_not_in_history() -> None:
     assert history.step == 1
 
 
-@pytest.mark.parametrize("kind", ["state", "checkpoint", "resumed", "command", "notice"])
+def test_alarms_are_those_that_are_on_in_the_order_in_which_they_came() -> None:
+    history = fold(
+        alarm(3, "entropy", on=True),
+        alarm(4, "kl", on=True),
+        alarm(5, "truncation", on=True),
+        alarm(7, "entropy", on=False),
+    )
+    assert list(history.alarms) == ["kl", "truncation"]
+    assert history.alarms["kl"] == Alarm("kl", "kl 0.01", "too low", "stop", 4, 0.01, 0.05)
+
+
+def test_power_is_the_newest_of_steps_and_validations() -> None:
+    assert fold(step(1, 0.1)).power is None
+    history = fold(step(1, 0.1, power=300), ("validation", 1, {"metrics": {}, "power": 4000}))
+    assert history.power == 4000
+
+
+def test_super_saiyan_steps_and_the_promotion_are_kept() -> None:
+    history = fold(
+        ("promotion", 0, {"parent": "20261120-101500-stage1", "forced": False}),
+        ("super_saiyan", 40, {"power": 9001, "step": 40, "suggestion": "step-000040"}),
+    )
+    assert history.super_saiyan == [40]
+    assert history.promotion == {"parent": "20261120-101500-stage1", "forced": False}
+    assert "step-000040 is the one to promote" in history.log[-1].text
+
+
+def test_going_on_takes_indicators_alarms_and_clocks_back_to_that_step() -> None:
+    lights = [{"name": "reward", "on": False, "streak": n} for n in range(4)]
+    history = fold(
+        ("promotion", 0, {"parent": "p"}),
+        step(1, 0.1, power=100, milestones=lights[:1], epoch=0.1, eta_seconds=9.0),
+        alarm(1, "kl", on=True),
+        step(2, 0.2, power=200, milestones=lights[1:2], epoch=0.2, eta_seconds=8.0),
+        alarm(2, "entropy", on=True),
+        ("validation", 2, {"metrics": {}, "power": 250, "milestones": lights[2:3]}),
+        checkpoint(2, 0.3),
+        step(3, 0.3, power=9001, milestones=lights[3:], epoch=0.3, eta_seconds=7.0),
+        alarm(3, "kl", on=False),
+        alarm(3, "truncation", on=True),
+        ("super_saiyan", 3, {"step": 3}),
+        ("resumed", 0, {"from_step": 2}),
+    )
+    assert (history.power, history.milestones) == (250, lights[2:3])
+    assert (history.epoch, history.eta_seconds) == (0.2, 8.0)
+    assert list(history.alarms) == ["kl", "entropy"]
+    assert history.super_saiyan == []
+    assert history.promotion == {"parent": "p"}
+
+
+def test_memory_of_earlier_steps_ends_with_the_checkpoints_that_need_it() -> None:
+    rows = []
+    for number in range(1, 101):
+        rows.append(step(number, 0.1, power=number))
+        if number % 10 == 0:
+            removed = [f"step-{number - 20:06d}"] if number > 20 else []
+            rows.append(checkpoint(number, 0.1, removed=removed))
+    history = fold(*rows, step(101, 0.1, power=101), ("resumed", 0, {"from_step": 90}))
+    assert history.power == 90
+    assert len(fold(*rows)._marks) == 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["state", "checkpoint", "resumed", "command", "notice", "alarm", "super_saiyan", "promotion"],
+)
 def test_every_kind_in_words_adds_one_line_to_the_log(kind: str) -> None:
     payloads: dict[str, Any] = {
         "state": {"state": "paused"},
@@ -126,6 +204,9 @@ def test_every_kind_in_words_adds_one_line_to_the_log(kind: str) -> None:
         "resumed": {"from_step": 0},
         "command": {"id": "a", "verb": "pause", "ok": False, "message": "no"},
         "notice": {"level": "warning", "text": "hot"},
+        "alarm": alarm(0, "kl", on=True)[2],
+        "super_saiyan": {"suggestion": None},
+        "promotion": {"parent": None},
     }
     assert len(fold((kind, 0, payloads[kind])).log) == 1
 
@@ -136,6 +217,13 @@ EVENTS = st.lists(
         st.builds(checkpoint, st.integers(1, 50), st.none() | st.floats(-1, 1)),
         st.builds(lambda n: ("resumed", 0, {"from_step": n}), st.integers(0, 50)),
         st.builds(lambda s: ("state", 0, {"state": s}), st.sampled_from(["training", "paused"])),
+        st.builds(
+            lambda n, name, on: alarm(n, name, on=on),
+            st.integers(1, 50),
+            st.sampled_from("ab"),
+            st.booleans(),
+        ),
+        st.builds(lambda n: ("super_saiyan", n, {"step": n}), st.integers(1, 50)),
         st.just(("validation", 5, {"metrics": {"accuracy": 0.5}})),
         st.just(("unknown", 5, {})),
     ),
@@ -165,7 +253,9 @@ def test_window_that_watched_a_resume_shows_what_a_fresh_one_shows(tmp_path: Pat
     store.event("worker", {"pid": 1, "max_steps": 9})
     for number in (1, 2, 3):
         kind, _, payload = step(number, number / 10, epoch=number / 9)
-        store.event(kind, payload, step=number)
+        store.event(kind, payload | {"power": 100 * number}, step=number)
+        store.event("alarm", alarm(number, "kl", on=number % 2 == 1)[2])
+        store.event("super_saiyan", {"step": number})
         store.event("notice", {"text": f"after {number}"})
         if number == 2:
             store.event("checkpoint", {"name": "step-000002", "best": True})
@@ -187,6 +277,7 @@ def test_window_that_watched_a_resume_shows_what_a_fresh_one_shows(tmp_path: Pat
     reader.close()
     store.close()
     assert watched == fresh
+    assert (fresh.alarms, fresh.super_saiyan, fresh.power) == ({}, [1, 2], 200)
     assert fresh.series["reward/total"].values == [0.1, 0.2, 0.9]
 
 
