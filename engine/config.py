@@ -71,6 +71,8 @@ class DataConfig(Section):
     train_window: Literal["expanding", "sliding"] = "expanding"
     """`expanding` trains on all days before the validation part, `sliding` on the newest
     train_share of the calendar; the same in the first fold."""
+    market_share: bool = False
+    """Tell the share of UP among the daily moves of all tickers over the last 60 trading days."""
     sampling: Literal["balanced", "natural"] = "balanced"
     """`balanced` draws as many UP as DOWN (Stage I), `natural` keeps the market's shares."""
     max_train_samples: int = Field(2000, ge=2)
@@ -140,6 +142,8 @@ class ObjectiveConfig(Section):
     """Weight of the k3 KL divergence to the reference policy."""
     iterations: int = Field(1, ge=1, le=16)
     """Optimiser steps on each block of rollouts."""
+    kl_alarm: float = Field(1.0, gt=0)
+    """KL divergence in nats a token above which an alarm is raised."""
 
 
 class OptimizerConfig(Section):
@@ -158,11 +162,38 @@ class OptimizerConfig(Section):
     """Tokens in one forward and backward pass; a group is never split."""
 
 
+class FrozenScheme(Section):
+    """What a scheme stood for when the run was created."""
+
+    scheme: str
+    """The `reward.scheme` that this was."""
+    weights: dict[str, float]
+    """Weight of every component."""
+    thresholds: dict[str, float | tuple[float, ...]]
+    """Every threshold of the components."""
+
+
 class RewardConfig(Section):
     """How components become one number."""
 
-    scheme: Literal["stage1"] = "stage1"
-    """Named set of weights."""
+    scheme: str = Field("stage1", min_length=1)
+    """Set of weights and thresholds: `stage1`, `stage2`, `rubric`, or a YAML file of your own."""
+    components: tuple[str, ...] = ()
+    """Components of your own: `FILE.py:FUNCTION`, or the name of an entry point; they are code, so
+    the command line has to say `--allow-code`."""
+    frozen: FrozenScheme | None = None
+    """What `scheme` stood for when the run was created, filled in by the program, so that a file
+    that changes later changes no run."""
+    shaping: Literal["diversity", "market_skew", "none"] = "diversity"
+    """What the rewards of training depend on beyond the completion: `diversity` pays a side that is
+    called too often less (Stage I), `market_skew` pays the rarer side more (Stage II)."""
+
+
+class MilestonesConfig(Section):
+    """When the four indicators light up."""
+
+    settle_window: int | None = Field(None, ge=5)
+    """Steps without a trend that the `settled` indicator asks for; left out: two epochs."""
 
 
 class ScheduleConfig(Section):
@@ -180,6 +211,9 @@ class ScheduleConfig(Section):
     """Steps between validations."""
     eval_samples: int = Field(200, ge=1)
     """Validation examples, fixed by the seed, natural distribution."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many validations in a row without a better validation reward; left out:
+    never."""
     max_hours: float | None = Field(None, gt=0)
     """Stop with a checkpoint after this many hours."""
 
@@ -189,8 +223,8 @@ class RunConfig(Section):
 
     name: str = Field("stage1", pattern=r"^[A-Za-z0-9._-]{1,48}$")
     """Short name, part of the run id."""
-    stage: Literal["I"] = "I"
-    """Stage of training."""
+    stage: Literal["I", "II"] = "I"
+    """Stage of training; `II` trains a second adapter on top of a promoted Stage I policy."""
     seed: int = Field(7, ge=0, lt=2**31)
     """Seed of sampling, data order, adapter initialisation and validation sample."""
     model: ModelConfig = ModelConfig()
@@ -201,12 +235,21 @@ class RunConfig(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     reward: RewardConfig = RewardConfig()
+    milestones: MilestonesConfig = MilestonesConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     @model_validator(mode="after")
     def _completion_fits(self) -> Self:
         if self.rollout.max_new_tokens >= self.rollout.context:
             raise ValueError("rollout.max_new_tokens must be below rollout.context")
+        return self
+
+    @model_validator(mode="after")
+    def _no_warmup_in_stage2(self) -> Self:
+        if self.stage == "II" and self.warmup.steps > 0:
+            raise ValueError(
+                "warmup.steps must be 0 in Stage II: its reference policy is Stage I's"
+            )
         return self
 
     def max_steps(self, num_training_items: int) -> int:
@@ -226,6 +269,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "stage1",
         "model": {"id": "Qwen/Qwen2.5-1.5B-Instruct"},
     },
+    # What a run of `stage1` becomes when it is promoted; see engine.runs.second_stage.
+    "stage2": {
+        "name": "stage2",
+        "stage": "II",
+        "model": {"id": "Qwen/Qwen2.5-1.5B-Instruct"},
+        "data": {"sampling": "natural", "market_share": True, "max_train_samples": 5000},
+        "lora": {"r": 8, "alpha": 16},
+        "warmup": {"steps": 0},
+        "rollout": {"prompts_per_step": 4},
+        "objective": {"kl_coefficient": 0.05},
+        "optimizer": {"learning_rate": 5e-6},
+        "reward": {"scheme": "stage2", "shaping": "market_skew"},
+        "schedule": {"epochs": 3, "save_every": 50},
+    },
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
@@ -244,6 +301,28 @@ PRESETS: dict[str, dict[str, Any]] = {
             "save_every": 10,
             "eval_every": 10,
             "eval_samples": 24,
+        },
+    },
+    # Does training learn? Made-up prices whose rule a policy can find, in 60 steps on a processor.
+    "prove": {
+        "name": "prove",
+        "data": {"source": "planted:share=0.95", "window": 5},
+        "lora": {"dropout": 0.0, "targets": "all-linear"},
+        "warmup": {"steps": 20},
+        "rollout": {
+            "prompts_per_step": 8,
+            "group_size": 8,
+            "max_new_tokens": 64,
+            "context": 512,
+        },
+        "objective": {"kl_coefficient": 0.0},
+        "optimizer": {"learning_rate": 3e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1024},
+        "milestones": {"settle_window": 15},
+        "schedule": {
+            "max_steps": 60,
+            "save_every": 20,
+            "eval_every": 10,
+            "eval_samples": 240,
         },
     },
 }
@@ -321,7 +400,7 @@ def build(
         if keys in overridden:
             place = f"--set {one_line(overridden[keys])}"
         else:
-            line = _line_of(node, keys)
+            line = line_of(node, keys)
             place = f"{where}:{line}:{dotted}" if line else f"{where}:{dotted}" if dotted else where
         raise UserError(_explain(first, keys), where=place) from error
 
@@ -329,6 +408,11 @@ def build(
 def with_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """``config`` with ``key.path=value`` overrides applied."""
     return build(config.model_dump(), where="configuration", overrides=overrides)
+
+
+def with_changes(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """``config`` with ``changes``, sections nested as in a file, merged in."""
+    return build(_merge(config.model_dump(), changes), where="configuration")
 
 
 def _preset_values(name: object) -> dict[str, Any]:
@@ -372,7 +456,7 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
         ) from error
 
 
-def _line_of(node: yaml.Node | None, keys: tuple[str, ...]) -> int | None:
+def line_of(node: yaml.Node | None, keys: tuple[str, ...]) -> int | None:
     """Line (from 1) of the deepest key of ``keys`` that ``node`` holds."""
     line: int | None = None
     for key in keys:

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
-from engine.runs import devices
+from engine.runs import devices, stage1
 from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory, exclusive
 from engine.runs.launcher import busy_device, device_lock
+from engine.runs.notify import Notifier
 from engine.runs.store import EventStore
 from engine.task import Json
 from engine.text import one_line
@@ -52,8 +53,15 @@ def _work(run: RunDirectory) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run.record_worker()
     store = EventStore(run.database)
+    notifier = Notifier(
+        run.id, lambda text: store.event("notice", {"level": "warning", "text": text})
+    )
+    store.listen(notifier.tell)
     try:
         config = run.config()
+        promotion = stage1.verify(run, config)
+        if promotion is not None and store.attempt == 1:
+            store.event("promotion", promotion)
         store.event("worker", _who(config))
         store.event("state", {"state": "starting", "detail": ""})
         with ExitStack() as stack:
@@ -67,6 +75,8 @@ def _work(run: RunDirectory) -> int:
             )
             stack.enter_context(_device_held(run, config.model.device))
             reason = _train(run, config, store, control)
+        if promotion is not None:
+            _export_statistics(run, store)
         store.event("state", {"state": "finished", "detail": reason})
         return 0
     except (UserError, RunFailedError) as error:
@@ -80,6 +90,7 @@ def _work(run: RunDirectory) -> int:
         store.event("state", {"state": "failed", "detail": detail})
         return RunFailedError.exit_code
     finally:
+        notifier.close()
         store.close()
 
 
@@ -94,7 +105,12 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
     import torch
 
     from engine.direction_call import DirectionCall
-    from engine.policy.adapters import add_adapters, freeze_reference, trainable_parameters
+    from engine.policy.adapters import (
+        add_adapters,
+        freeze_reference,
+        read_adapter,
+        trainable_parameters,
+    )
     from engine.policy.base_model import end_token_ids, fingerprint, load_base_model
     from engine.policy.embedded import default_cache_dir
     from engine.policy.policy import Policy
@@ -108,8 +124,9 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
     device = torch.device(config.model.device)
     base, tokenizer = load_base_model(folder, config.model, device)
     num_parameters = base.num_parameters()
+    below = read_adapter(run.stage1) if config.stage == "II" else None
     policy = Policy(
-        model=add_adapters(base, config.lora, config.seed),
+        model=add_adapters(base, config.lora, config.seed, below),
         tokenizer=tokenizer,
         end_tokens=end_token_ids(base, tokenizer),
         rollout=config.rollout,
@@ -121,6 +138,7 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
         {
             "model": config.model.id,
             "dtype": str(base.dtype).removeprefix("torch."),
+            "quantized": getattr(base, "quantization_method", None) is not None,
             "num_parameters": num_parameters,
             "num_trainable": sum(parameter.numel() for parameter in trainable),
             "max_steps": config.max_steps(task.num_training_items),
@@ -129,14 +147,21 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
             "weights": dict(task.weights),
         },
     )
-    optimizer = loop.make_optimizer(policy, config)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    state = loop.Progress()
+    training = loop.Training(
+        run=run,
+        config=config,
+        task=task,
+        policy=policy,
+        optimizer=loop.make_optimizer(policy, config),
+        generator=torch.Generator(device).manual_seed(config.seed),
+        store=store,
+    )
     try:
         if (name := checkpoints.newest(run)) is not None:
-            state = loop.resume(run, policy, optimizer, generator, name)
-            store.supersede_after(state.step)
-            store.event("resumed", {"from_step": state.step}, step=state.step)
+            training.resume(name)
+            step = training.progress.step
+            store.supersede_after(step)
+            store.event("resumed", {"from_step": step}, step=step)
         elif config.warmup.steps > 0:
             store.event("state", {"state": "warming_up", "detail": ""})
             progress("warm-up", 0, config.warmup.steps)
@@ -156,9 +181,24 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
             text = "warmed up" + (" (taken from an earlier run)" if was_cached else "")
             store.event("notice", {"level": "info", "text": text})
             freeze_reference(policy.model)
-        return loop.train(run, config, task, policy, optimizer, generator, state, store, control)
+        return loop.train(training, control)
     except StopRequestedError as stop:
         return f"{stop}, before the first GRPO step"
+
+
+def _export_statistics(run: RunDirectory, store: EventStore) -> None:
+    """Write what a Stage II run did as files; a full disk does not undo the run."""
+    from engine import market_tracker
+
+    store.flush()
+    try:
+        written = market_tracker.export(run)
+    except OSError as error:
+        text = f"the market statistics could not be written: {error.strerror}"
+        store.event("notice", {"level": "warning", "text": text})
+        return
+    text = f"wrote {' and '.join(path.name for path in written)}"
+    store.event("notice", {"level": "info", "text": text})
 
 
 def _quieten_libraries() -> None:

@@ -63,6 +63,13 @@ class Quantize(StrEnum):
     NONE = "none"
 
 
+class ExportForm(StrEnum):
+    """What an export is."""
+
+    ADAPTER = "adapter"
+    MERGED = "merged"
+
+
 class Style(StrEnum):
     """What a prompt shows."""
 
@@ -129,6 +136,9 @@ Source = Annotated[
 Horizon = Annotated[
     int, typer.Option(min=1, max=10, help="Trading days from the as-of day to the outcome.")
 ]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Let reward components of your own run: they are code.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
@@ -166,13 +176,17 @@ def demo(
     quantize: QuantizeOption = None,
     device: Device = None,
     settings: Settings = None,
+    planted: Annotated[
+        bool,
+        typer.Option("--planted", help="Made-up prices with a rule in them, which is found."),
+    ] = False,
 ) -> None:
     """Train the small embedded model on bundled prices; needs neither GPU nor model hub."""
     from stonk_tui.commands.start import start_preset
 
     chosen = {"schedule.max_steps": steps, "seed": seed}
     overrides = _overrides(settings, model, quantize, device, chosen)
-    start_preset("demo", overrides, detach=False)
+    start_preset("prove" if planted else "demo", overrides, detach=False)
 
 
 @app.command()
@@ -206,6 +220,7 @@ def train(
             "--resume", help="Go on from the last checkpoint of RUN, the newest if left out."
         ),
     ] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Start a run, or go on with one that was stopped."""
     from stonk_tui.commands import start
@@ -215,17 +230,17 @@ def train(
     if resume:
         if preset or overrides:
             raise typer.BadParameter(
-                "a run keeps the configuration it was started with; only RUN and --detach go "
-                "with --resume",
+                "a run keeps the configuration it was started with; only RUN, --detach and "
+                "--allow-code go with --resume",
                 param_hint="--resume",
             )
-        start.resume(config, detach=detach)
+        start.resume(config, detach=detach, allow_code=allow_code)
     elif config is None:
-        start.start_preset(preset or "stage1", overrides, detach=detach)
+        start.start_preset(preset or "stage1", overrides, detach=detach, allow_code=allow_code)
     elif preset:
         raise typer.BadParameter("give a CONFIG or a --preset, not both", param_hint="--preset")
     else:
-        start.start_file(config, overrides, detach=detach)
+        start.start_file(config, overrides, detach=detach, allow_code=allow_code)
 
 
 @app.command()
@@ -279,6 +294,115 @@ def checkpoint(run: Run = None, timeout: Timeout = 60) -> None:
 def stop(run: Run = None, timeout: Timeout = 60) -> None:
     """Stop a run between two steps; its checkpoint is kept."""
     _command("stop", run, timeout)
+
+
+@app.command()
+def promote(
+    run: Run = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="NAME", help="best (if left out), last or step-N of RUN.")
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A LoRA adapter that was trained elsewhere, not a RUN."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --adapter: Stage I preset of base and data."),
+    ] = None,
+    model: Model = None,
+    settings: Settings = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although not all four indicators are on.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; kept in the record of the promotion.")
+    ] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start the Stage II run.")] = False,
+) -> None:
+    """Make a Stage II run out of a Stage I checkpoint; prints its id last."""
+    from stonk_tui.commands import promote as promoting
+
+    overrides = _overrides(settings, model, None, None, {})
+    if adapter is not None:
+        if run is not None or checkpoint is not None:
+            raise typer.BadParameter("give a RUN or an --adapter, not both", param_hint="--adapter")
+        promoting.promote_adapter(
+            adapter, preset, overrides, reason=reason, forced=force, starts=start
+        )
+        return
+    if preset or overrides:
+        raise typer.BadParameter(
+            "--preset, --model and --set go with --adapter; a RUN brings its own, and run.yaml of "
+            "the Stage II run can be edited before it starts",
+            param_hint="--adapter",
+        )
+    promoting.promote(run, checkpoint or "best", reason=reason, forced=force, starts=start)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        str, typer.Option(metavar="NAME", help="best, last, step-N, RUN:step-N, or a folder.")
+    ],
+    form: Annotated[
+        ExportForm, typer.Option("--as", help="One LoRA adapter, or merged 16-bit weights.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a checkpoint as files that other tools load."""
+    from stonk_tui.commands.export import export as export_checkpoint
+
+    export_checkpoint(checkpoint, form.value, out, as_json=as_json)
+
+
+@app.command()
+def score(
+    completion: Annotated[
+        str, typer.Option(metavar="FILE", help="What the model wrote; - reads stdin.")
+    ],
+    example: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `stonk-tui data show --json` printed."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Market data of the example.")
+    ] = None,
+    ticker: Annotated[str | None, typer.Option(metavar="T", help="Ticker of the example.")] = None,
+    date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="As-of day of the example.")
+    ] = None,
+    style: Annotated[
+        Style | None, typer.Option(help="Prompt that the model saw; compact if left out.")
+    ] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(min=1, max=10, help="Trading days to the outcome; 1 if left out."),
+    ] = None,
+    scheme: Annotated[
+        str, typer.Option(metavar="NAME", help="stage1, stage2, rubric, or a YAML file.")
+    ] = "stage1",
+    component: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.py:FUNCTION", help="One of your own; may be repeated."),
+    ] = None,
+    allow_code: AllowCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a completion: what was read, every component with its reason, the reward."""
+    from stonk_tui.commands.score import Place, print_score
+
+    place = Place(source, ticker, date, style.value if style else None, horizon)
+    print_score(
+        completion,
+        example=example,
+        place=place,
+        scheme=scheme,
+        components=component or (),
+        allow_code=allow_code,
+        as_json=as_json,
+    )
 
 
 @app.command()

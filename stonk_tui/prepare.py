@@ -9,10 +9,11 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+from engine import config as configuration
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.policy.source import ensure_model, local_folder
-from engine.runs import devices, launcher
+from engine.runs import devices, launcher, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
 from engine.runs.status import read_history
@@ -24,31 +25,60 @@ _FREE_BYTES = 1 << 30
 """Asked of the disk that holds runs: events, and adapters with their optimiser state."""
 
 
-def start(config: RunConfig) -> RunDirectory:
+def start(config: RunConfig, *, allow_code: bool = False) -> RunDirectory:
     """Check, fetch and launch a new run.
 
-    Raises:
-        UserError: bad device, data source or model, no space, or no network where one is needed.
-    """
-    if folder := local_folder(config.model.id):
-        # The run is resumed from other folders too.
-        model = config.model.model_copy(update={"id": str(folder)})
-        config = config.model_copy(update={"model": model})
-    from engine.market import sources
+    Args:
+        allow_code: whether the person says that the reward components of their own may run.
 
-    # The worker starts in a folder of its own.
-    data = config.data.model_copy(update={"source": sources.absolute(config.data.source)})
-    config = config.model_copy(update={"data": data})
+    Raises:
+        UserError: bad device, data source, scheme or model, components that may not run, no
+            space, or no network where one is needed.
+    """
+    if config.stage == "II":
+        raise stage1.needs_promotion()
+    config = anchored(config, allow_code=allow_code)
     _check(config)
     return _launch_whole(lambda: launcher.launch(config))
 
 
-def restart(run: RunDirectory) -> RunDirectory:
-    """Check and launch a new worker on ``run``.
+def anchored(config: RunConfig, *, allow_code: bool = False) -> RunConfig:
+    """``config`` as a run keeps it: what it names by a place is absolute, its scheme is frozen.
+
+    A run is resumed from other folders too, and a file may change after the run was created.
+
+    Raises:
+        UserError: a folder of a model that is not there, a bad scheme, or reward components
+            that are missing or may not run.
+    """
+    from engine.market import sources
+    from engine.rewards import choice
+
+    folder = local_folder(config.model.id)
+    changes = {
+        "model": {"id": str(folder) if folder else config.model.id},
+        # The worker starts in a folder of its own.
+        "data": {"source": sources.absolute(config.data.source)},
+    }
+    reward = choice.freeze(config.reward, allow_code=allow_code)
+    return configuration.with_changes(config, changes).model_copy(update={"reward": reward})
+
+
+def restart(run: RunDirectory, *, allow_code: bool = False) -> RunDirectory:
+    """Check and launch a new worker on ``run``; a prepared one may have been edited.
+
+    Args:
+        allow_code: see ``start``; what was allowed when the run was created needs no second time.
 
     Raises:
         UserError: see ``start``.
     """
+    if run.is_prepared:
+        run.write_config(anchored(run.config(), allow_code=allow_code))
+    elif allow_code:
+        from engine.rewards import custom
+
+        custom.allow(run.config().reward.components)
     _check(run.config())
 
     def relaunch() -> RunDirectory:

@@ -124,6 +124,9 @@ class VowelTask:
     name = "vowels"
     weights: Mapping[str, float] = {"vowels": 1.0}
     num_training_items = 8
+    is_synthetic = True
+    shaped = 0
+    """Batches that were shaped; survives a resume like any statistic."""
 
     def training_item(self, index: int) -> Item:
         return _item(index % self.num_training_items)
@@ -141,6 +144,19 @@ class VowelTask:
             prediction={"error": None},
             rubric={"prediction": 0.0, "reasoning": 0.0, "total": 0.0},
         )
+
+    def shape(self, judged: Sequence[tuple[Item, Assessment]]) -> list[Assessment]:
+        self.shaped += 1
+        return [assessment for _, assessment in judged]
+
+    def state(self) -> dict[str, Any]:
+        return {"shaped": self.shaped}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.shaped = state["shaped"]
+
+    def validation_metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
+        return self.metrics(judged) | {"accuracy": 0.5, "parsed": 1.0}
 
     def metrics(self, judged: Sequence[tuple[Item, Assessment]]) -> dict[str, float]:
         rewards = [assessment.reward for _, assessment in judged]

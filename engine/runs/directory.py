@@ -8,6 +8,7 @@
   worker.lock    held by the living worker
   checkpoints/   step-000100/ ...
   best_model     name of the best checkpoint by validation reward
+  promotion.json, stage1/   in a Stage II run: see engine.runs.stage1
 """
 
 import datetime as dt
@@ -18,7 +19,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,21 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def promotion(self) -> Path:
+        """Record of the promotion that made this run."""
+        return self.path / "promotion.json"
+
+    @property
+    def stage1(self) -> Path:
+        """The promoted Stage I adapter under a Stage II run."""
+        return self.path / "stage1"
+
+    @property
+    def is_prepared(self) -> bool:
+        """Promoted and never started: its configuration may still be edited."""
+        return self.promotion.exists() and not (self.path / "worker.json").exists()
+
+    @property
     def socket(self) -> Path:
         return socket_directory() / f"{self.id[-40:]}.{_short_hash(self.path)}.sock"
 
@@ -69,7 +85,8 @@ class RunDirectory:
         """
         file = self.path / "run.yaml"
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
+            values, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError("cannot read the run's configuration", where=str(file)) from error
         if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
@@ -81,7 +98,17 @@ class RunDirectory:
                 where=f"{file}:schema",
                 fix="update stonk-tui",
             )
-        return configuration.build(values.get("config") or {}, where=str(file))
+        # That of a prepared run is there to be edited, so an error names the line.
+        assert isinstance(node, yaml.MappingNode)
+        sections = {key.value: value for key, value in node.value}
+        return configuration.build(
+            values.get("config") or {}, where=str(file), node=sections.get("config")
+        )
+
+    def write_config(self, config: RunConfig) -> None:
+        """Freeze ``config`` as this run's."""
+        values = {"schema": SCHEMA_VERSION, "config": config.model_dump()}
+        write_atomically(self.path / "run.yaml", yaml.safe_dump(values, sort_keys=False))
 
     def worker(self) -> psutil.Process | None:
         """The living worker, or None.
@@ -129,6 +156,12 @@ def write_atomically(path: Path, text: str) -> None:
     fsync_directory(path.parent)
 
 
+def fsync_file(path: Path) -> None:
+    """Make the content of ``path`` durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def fsync_directory(path: Path) -> None:
     """Make renames and new names inside ``path`` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -159,17 +192,25 @@ def exclusive(path: Path, content: str = "") -> Iterator[bool]:
         os.close(descriptor)
 
 
-def create(config: RunConfig, *, now: dt.datetime | None = None) -> RunDirectory:
+def create(
+    config: RunConfig,
+    *,
+    now: dt.datetime | None = None,
+    fill: Callable[[RunDirectory], None] | None = None,
+) -> RunDirectory:
     """Make the directory of a new run with its frozen configuration.
+
+    Args:
+        config: what the run will do.
+        now: part of its id.
+        fill: puts more into the directory before the configuration makes it a run, so that
+            whoever lists runs sees all of it or nothing.
 
     Raises:
         UserError: the place cannot be written.
     """
     stamp = (now or dt.datetime.now()).strftime("%Y%m%d-%H%M%S")
     parent = runs_directory()
-    content = yaml.safe_dump(
-        {"schema": SCHEMA_VERSION, "config": config.model_dump()}, sort_keys=False
-    )
     try:
         parent.mkdir(parents=True, exist_ok=True)
         for suffix in ["", *(f"-{number}" for number in range(2, 100))]:
@@ -178,13 +219,16 @@ def create(config: RunConfig, *, now: dt.datetime | None = None) -> RunDirectory
                 path.mkdir(mode=0o700)
             except FileExistsError:
                 continue
+            run = RunDirectory(path)
             try:
-                (path / "checkpoints").mkdir(mode=0o700)
-                write_atomically(path / "run.yaml", content)
-            except OSError:
+                run.checkpoints.mkdir(mode=0o700)
+                if fill is not None:
+                    fill(run)
+                run.write_config(config)
+            except (OSError, UserError):
                 shutil.rmtree(path, ignore_errors=True)
                 raise
-            return RunDirectory(path)
+            return run
     except OSError as error:
         raise UserError(
             f"cannot make a run directory: {error.strerror}",

@@ -12,7 +12,7 @@ import psutil
 
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
-from engine.runs import devices, directory
+from engine.runs import devices, directory, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
 
@@ -60,9 +60,12 @@ def launch(config: RunConfig) -> RunDirectory:
     The frozen configuration names the device that ``auto`` stands for today.
 
     Raises:
-        UserError: the device is missing or busy, or the directory cannot be made.
+        UserError: the device is missing or busy, the directory cannot be made, or it would be
+            Stage II, which a promotion makes.
         RunFailedError: the system starts no process; the directory is gone again.
     """
+    if config.stage == "II":
+        raise stage1.needs_promotion()
     device = devices.resolve(config.model.device)
     refuse_busy_device(device)
     model = config.model.model_copy(update={"device": device})
@@ -76,14 +79,22 @@ def launch(config: RunConfig) -> RunDirectory:
 
 
 def relaunch(run: RunDirectory) -> None:
-    """Start a new worker on a run whose worker is gone; it goes on from the last checkpoint.
+    """Start a worker on a run that has none: it goes on from the last checkpoint, or begins.
 
     Raises:
-        UserError: a worker lives, the device is busy, or the run was made by a newer version.
+        UserError: a worker lives, the device is missing or busy, the run was made by a newer
+            version, or what was promoted is not what it was.
     """
     if run.worker() is not None:
         raise UserError(f"run {run.id} has a living worker", fix=f"stonk-tui attach {run.id}")
-    refuse_busy_device(run.config().model.device)
+    config = run.config()
+    stage1.verify(run, config)
+    device = devices.resolve(config.model.device)
+    refuse_busy_device(device)
+    if device != config.model.device:
+        # Edited after the promotion: from now on it names the device of today.
+        model = config.model.model_copy(update={"device": device})
+        run.write_config(config.model_copy(update={"model": model}))
     _spawn(run)
 
 

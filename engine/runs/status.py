@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.runs import stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import StoreReader
@@ -36,6 +37,8 @@ def effective_state(
         alive = run.worker() is not None
     if history.state in TERMINAL_STATES or alive:
         return history.state, history.detail
+    if run.is_prepared:
+        return "prepared", f"waits for `stonk-tui train --resume {run.id}`"
     if history.last_seq == 0:
         return "stale", f"its worker ended before it could start; see {run.log}"
     return "stale", f"its worker is gone; `stonk-tui train --resume {run.id}` goes on"
@@ -57,6 +60,7 @@ def status(run: RunDirectory) -> dict[str, Any]:
         "state": state,
         "detail": detail,
         "stage": config.stage,
+        "parent": (stage1.record(run) or {}).get("parent"),
         "model": config.model.id,
         "source": config.data.source,
         "device": history.facts.get("device"),
@@ -72,6 +76,8 @@ def status(run: RunDirectory) -> dict[str, Any]:
         "metrics": history.metrics,
         "seconds": history.seconds,
         "milestones": history.milestones,
+        "power": history.power,
+        "alarms": [vars(alarm) for alarm in history.alarms.values()],
         "checkpoints": [vars(checkpoint) for checkpoint in history.checkpoints],
         "best": history.best,
     }

@@ -57,10 +57,15 @@ class EventStore:
         self.attempt = int(newest) + 1
         """Number of this worker among all that worked on the run, from 1."""
         self._step = 0
+        self._listener: Callable[[str, Mapping[str, Json], int], None] | None = None
         self._thread = threading.Thread(
             target=self._write, args=(connection,), name="store-writer", daemon=True
         )
         self._thread.start()
+
+    def listen(self, listener: Callable[[str, Mapping[str, Json], int], None]) -> None:
+        """Call ``listener`` with kind, payload and step of every event from now on."""
+        self._listener = listener
 
     def event(self, kind: str, payload: Mapping[str, Json], *, step: int | None = None) -> None:
         """Append one event; ``step`` becomes the current step of all that follow."""
@@ -73,6 +78,8 @@ class EventStore:
                 row,
             )
         )
+        if self._listener is not None:
+            self._listener(kind, payload, self._step)
 
     def rollouts(self, step: int, records: Sequence[RolloutRecord]) -> None:
         """Append the rollouts of one step; a group's prompt is stored once."""

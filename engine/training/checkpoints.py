@@ -1,18 +1,17 @@
 """Save and find checkpoints: old or new, never half of one, nothing pickled.
 
     step-000100/
-      adapter_model.safetensors, adapter_config.json   an ordinary PEFT adapter
-      train/optimizer.safetensors, reference.safetensors, state.json   what resuming needs
+      adapter_model.safetensors, adapter_config.json   the whole policy as an ordinary PEFT adapter
+      train/optimizer.safetensors, state.json   what resuming needs
+      train/reference.safetensors   Stage I: the frozen reference policy
+      train/adapter.safetensors     Stage II: the adapter on top; Stage I's own is in the run
       manifest.json   name, size and SHA-256 of every file; written last
 
 A folder is written beside its final name, made durable, and renamed; only then is it a
 checkpoint. One whose files do not match its manifest is set aside, never deleted.
 """
 
-import hashlib
 import json
-import os
-import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -27,11 +26,14 @@ from torch import Tensor
 
 from engine.config import SCHEMA_VERSION
 from engine.errors import RunFailedError
-from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, load_adapter
+from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, is_stack, load_adapter
 from engine.policy.policy import Policy
-from engine.runs.directory import RunDirectory, fsync_directory, write_atomically
+from engine.policy.stack import save_whole_policy
+from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256
+from engine.runs.directory import RunDirectory, fsync_directory, fsync_file, write_atomically
 
-_NAME = re.compile(r"^step-(\d{6,})$")
+__all__ = ["SavedState", "load", "mark_best", "names", "newest", "rotate", "save"]
+
 _SPARE_BYTES = 256 * 2**20
 
 
@@ -69,10 +71,9 @@ def save(
     temporary = run.checkpoints / f".tmp-{name}-{secrets.token_hex(4)}"
     (temporary / "train").mkdir(parents=True, mode=0o700)
     try:
-        policy.model.save_pretrained(str(temporary), selected_adapters=[POLICY])
-        save_file(
-            adapter_weights(policy.model, REFERENCE), temporary / "train/reference.safetensors"
-        )
+        save_whole_policy(policy.model, temporary)
+        adapter, file = _beside(policy)
+        save_file(adapter_weights(policy.model, adapter), temporary / "train" / file)
         moments = _optimizer_tensors(optimizer) | {"generator": generator.get_state()}
         save_file(moments, temporary / "train/optimizer.safetensors")
         state = {"schema": SCHEMA_VERSION, "step": step, "values": dict(values)}
@@ -97,25 +98,6 @@ def newest(run: RunDirectory) -> str | None:
     return None
 
 
-def names(run: RunDirectory) -> list[str]:
-    """Checkpoint names by step, oldest first."""
-    found = [path.name for path in run.checkpoints.iterdir() if _NAME.match(path.name)]
-    return sorted(found, key=lambda name: int(name.removeprefix("step-")))
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with the checkpoint in ``folder``, or None."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        for file in manifest["files"]:
-            path = folder / file["name"]
-            if path.stat().st_size != file["size"] or _sha256(path) != file["sha256"]:
-                return f"{file['name']} was changed"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"no readable manifest: {error}"
-    return None
-
-
 def load(
     run: RunDirectory, name: str, policy: Policy, optimizer: torch.optim.Optimizer
 ) -> SavedState:
@@ -126,8 +108,10 @@ def load(
     """
     folder = run.checkpoints / name
     try:
-        load_adapter(policy.model, load_file(folder / "adapter_model.safetensors"), POLICY)
-        load_adapter(policy.model, load_file(folder / "train/reference.safetensors"), REFERENCE)
+        adapter, file = _beside(policy)
+        load_adapter(policy.model, load_file(folder / "train" / file), adapter)
+        if adapter != POLICY:
+            load_adapter(policy.model, load_file(folder / ADAPTER), POLICY)
         tensors = load_file(folder / "train/optimizer.safetensors")
         generator_state = tensors.pop("generator")
         _restore_optimizer(optimizer, tensors)
@@ -138,8 +122,15 @@ def load(
 
 
 def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
-    """Delete all but the newest ``keep`` checkpoints and the best one; returns the deleted."""
-    surplus = [name for name in names(run)[:-keep] if name != best]
+    """Delete checkpoints; returns the deleted.
+
+    The newest ``keep``, the best one and those that were promoted stay.
+    """
+    surplus = [
+        name
+        for name in names(run)[:-keep]
+        if name != best and not (run.checkpoints / name / PROMOTED).exists()
+    ]
     for name in surplus:
         shutil.rmtree(run.checkpoints / name)
     return surplus
@@ -148,6 +139,13 @@ def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
 def mark_best(run: RunDirectory, name: str) -> None:
     """Record ``name`` as the best checkpoint by validation reward."""
     write_atomically(run.path / "best_model", name + "\n")
+
+
+def _beside(policy: Policy) -> tuple[str, str]:
+    """The adapter that ``train/`` holds because the root does not tell it, and its file."""
+    if is_stack(policy.model):
+        return POLICY, "adapter.safetensors"
+    return REFERENCE, "reference.safetensors"
 
 
 def _require_space(run: RunDirectory) -> None:
@@ -183,15 +181,9 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, T
 def _write_manifest(folder: Path, step: int) -> None:
     files = []
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        fsync_file(path)
         name = path.relative_to(folder).as_posix()
-        files.append({"name": name, "size": path.stat().st_size, "sha256": _sha256(path)})
+        files.append({"name": name, "size": path.stat().st_size, "sha256": sha256(path)})
     fsync_directory(folder / "train")
     manifest = {"schema": SCHEMA_VERSION, "step": step, "files": files}
-    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))

@@ -21,9 +21,10 @@ from engine.policy.policy import Policy
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from engine.task import Item, Task
-from engine.training import checkpoints, steps
+from engine.training import checkpoints, steps, validation
 from engine.training.control import Control, StopRequestedError
-from engine.training.milestones import Milestones
+from engine.training.utilisation import Utilisation
+from engine.training.watch import Watch, WatchSettings
 
 _MAX_SKIPS = 3
 """Non-finite updates in a row after which going on is pointless."""
@@ -36,10 +37,79 @@ class Progress:
     step: int = 0
     best_reward: float | None = None
     best_name: str | None = None
-    validation_reward: float | None = None
-    """Of this very step, where it was validated."""
+    validations_since_best: int = 0
+    base_model: dict[str, float] = field(default_factory=dict)
+    """Metrics of the untrained base model on the validation items; measured once."""
     skips: int = 0
-    milestones: Milestones = field(default_factory=Milestones)
+
+
+@dataclass
+class Training:
+    """A run in training: its parts, and how far it has come."""
+
+    run: RunDirectory
+    config: RunConfig
+    task: Task
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    """Of the sampled tokens, on the model's device."""
+    store: EventStore
+    progress: Progress = field(default_factory=Progress)
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = WatchSettings.of(
+            self.config,
+            num_training_items=self.task.num_training_items,
+            weights=self.task.weights,
+            synthetic=self.task.is_synthetic,
+        )
+        self.watch = Watch(settings)
+
+    def resume(self, name: str) -> None:
+        """Put checkpoint ``name`` in place and go on from its step."""
+        saved = checkpoints.load(self.run, name, self.policy, self.optimizer)
+        self.generator.set_state(saved.generator_state)
+        self.task.restore(saved.values["task"])
+        self.watch.restore(saved.values["watch"])
+        self.progress = Progress(step=saved.step, **saved.values["progress"])
+
+    def save(self, validation_reward: float | None = None) -> str:
+        """Write a checkpoint and rotate old ones; the event comes when all of it is on disk.
+
+        Args:
+            validation_reward: of this very step, where it was validated.
+        """
+        progress = self.progress
+        existed = f"step-{progress.step:06d}" in checkpoints.names(self.run)
+        carried = vars(progress).copy()
+        del carried["step"]
+        values = {
+            "progress": carried,
+            "task": self.task.state(),
+            "watch": self.watch.state(),
+        }
+        name = checkpoints.save(
+            self.run, progress.step, self.policy, self.optimizer, self.generator, values
+        )
+        is_best = name == progress.best_name
+        if is_best:
+            checkpoints.mark_best(self.run, name)
+        if not existed:
+            keep = self.config.schedule.keep_checkpoints
+            removed = checkpoints.rotate(self.run, keep, progress.best_name)
+            self.store.event(
+                "checkpoint",
+                {
+                    "name": name,
+                    "best": is_best,
+                    "validation_reward": validation_reward,
+                    "removed": list(removed),
+                },
+            )
+            self.store.flush()
+        return name
 
 
 def make_optimizer(policy: Policy, config: RunConfig) -> torch.optim.Optimizer:
@@ -51,63 +121,39 @@ def make_optimizer(policy: Policy, config: RunConfig) -> torch.optim.Optimizer:
     )
 
 
-def resume(
-    run: RunDirectory,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    name: str,
-) -> Progress:
-    """Put checkpoint ``name`` in place and return where it left off."""
-    saved = checkpoints.load(run, name, policy, optimizer)
-    generator.set_state(saved.generator_state)
-    values = dict(saved.values)
-    return Progress(
-        step=saved.step, **values | {"milestones": Milestones.restore(values["milestones"])}
-    )
-
-
-def train(
-    run: RunDirectory,
-    config: RunConfig,
-    task: Task,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    progress: Progress,
-    store: EventStore,
-    control: Control,
-) -> str:
+def train(training: Training, control: Control) -> str:
     """Train until the last step or until someone stops it; returns why it ended.
 
     Raises:
         RunFailedError: updates stay non-finite, or a checkpoint cannot be written.
     """
+    config, task, policy = training.config, training.task, training.policy
+    store, progress = training.store, training.progress
     max_steps = config.max_steps(task.num_training_items)
     batch_size, group_size = config.rollout.prompts_per_step, config.rollout.group_size
     validation_items = task.validation_items(config.schedule.eval_samples)
     step_seconds: deque[float] = deque(maxlen=10)
+    utilisation = Utilisation(config.model.device)
 
-    def save() -> str:
-        return _save(run, config, policy, optimizer, generator, progress, store)
-
-    control.allow_checkpoints(save)
+    control.allow_checkpoints(training.save)
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
-    if progress.step == 0:
-        save()
     try:
+        if progress.best_reward is None:
+            training.save(_validate(training, validation_items))
         while progress.step < max_steps:
             control.obey("training")
             step = progress.step + 1
             seconds: dict[str, float] = {}
+            utilisation.take()
 
             with _timed(seconds, "total"):
                 first = (step - 1) * batch_size
                 items = [task.training_item(first + index) for index in range(batch_size)]
                 with _timed(seconds, "rollout"):
-                    sampled = steps.roll_out(policy, items, group_size, generator)
+                    sampled = steps.roll_out(policy, items, group_size, training.generator)
                 with _timed(seconds, "reward"):
-                    rollouts = steps.judge(policy, task, items, sampled)
+                    judged = steps.judge(policy, task, items, sampled)
+                    rollouts = steps.shape(task, judged)
                     advantages, degenerate = steps.advantages_of(rollouts)
                 with _timed(seconds, "reference"):
                     groups = [rollout.tokens for rollout in rollouts]
@@ -117,7 +163,7 @@ def train(
                     rise = min(1.0, step / config.optimizer.rise_steps)
                     update_metrics = steps.update(
                         policy,
-                        optimizer,
+                        training.optimizer,
                         config,
                         rollouts,
                         advantages,
@@ -125,17 +171,17 @@ def train(
                         learning_rate=rise * config.optimizer.learning_rate,
                     )
 
-            progress.step, progress.validation_reward = step, None
+            progress.step = step
             step_seconds.append(seconds["total"])
             num_tokens = sum(len(c.tokens) for group in rollouts for c in group.completions)
             metrics = {
                 **task.metrics([pair for rollout in rollouts for pair in rollout.judged]),
                 **steps.describe(rollouts, degenerate),
                 **update_metrics,
-                **_machine_metrics(policy.device),
+                **_machine_metrics(policy.device, utilisation),
                 "tokens_per_second": num_tokens / seconds["total"],
             }
-            progress.milestones.after_step(metrics)
+            happened = training.watch.after_step(step, metrics, seconds)
             store.rollouts(step, steps.records(rollouts, advantages))
             store.event(
                 "step",
@@ -144,100 +190,65 @@ def train(
                     "seconds": dict(seconds),
                     "epoch": step * batch_size / task.num_training_items,
                     "eta_seconds": _mean(step_seconds) * (max_steps - step),
-                    "milestones": progress.milestones.indicators(),
+                    **training.watch.picture(),
                 },
                 step=step,
             )
+            for kind, payload in happened:
+                store.event(kind, payload)
             _refuse_to_diverge(progress, skipped=update_metrics["skipped"] > 0)
 
             is_last = step == max_steps
-            is_best = False
+            reward = None
             if step % config.schedule.eval_every == 0 or is_last:
-                store.event("state", {"state": "evaluating", "detail": ""})
-                is_best = _validate(config, task, policy, validation_items, progress, store)
-                store.event("state", {"state": "training", "detail": ""})
+                reward = _validate(training, validation_items)
+            is_best = progress.best_name == f"step-{step:06d}"
             if is_best or is_last or step % config.schedule.save_every == 0:
-                save()
+                training.save(reward)
+            patience = config.schedule.patience
+            if patience is not None and progress.validations_since_best >= patience:
+                training.save(reward)
+                return f"no better validation reward in {patience} validations"
     except StopRequestedError as stop:
         store.event("state", {"state": "stopping", "detail": str(stop)})
-        save()
+        training.save()
         return str(stop)
+    finally:
+        utilisation.close()
     return f"all {max_steps} steps done"
 
 
-def _validate(
-    config: RunConfig,
-    task: Task,
-    policy: Policy,
-    items: Sequence[Item],
-    progress: Progress,
-    store: EventStore,
-) -> bool:
-    """One sampled completion for each validation item; True when the reward is the best so far.
+def _validate(training: Training, items: Sequence[Item]) -> float:
+    """Validate and record; returns the validation reward.
 
-    The sampling seed is the same every time, and its generator is not the training one, so
-    that validating changes nothing about training.
+    The untrained base model is measured on the same items once, before the first step.
     """
-    generator = torch.Generator(policy.device).manual_seed(config.seed)
-    batch_size = config.rollout.prompts_per_step * config.rollout.group_size
-    judged = []
-    for start in range(0, len(items), batch_size):
-        batch = items[start : start + batch_size]
-        sampled = steps.roll_out(policy, batch, 1, generator)
-        for rollout in steps.judge(policy, task, batch, sampled):
-            judged += rollout.judged
-    metrics = task.metrics(judged)
-    progress.milestones.after_validation(metrics)
-    reward = progress.validation_reward = metrics["reward/total"]
-    is_best = progress.best_reward is None or reward > progress.best_reward
-    if is_best:
-        progress.best_reward = reward
+    config, progress, store = training.config, training.progress, training.store
+    store.event("state", {"state": "evaluating", "detail": ""})
+    if not progress.base_model:
+        progress.base_model = validation.base_model_baseline(
+            config, training.task, training.policy, items
+        )
+    metrics = validation.validate(config, training.task, training.policy, items)
+    metrics |= progress.base_model
+    reward = metrics["reward/total"]
+    progress.validations_since_best += 1
+    if progress.best_reward is None or reward > progress.best_reward:
+        progress.best_reward, progress.validations_since_best = reward, 0
         progress.best_name = f"step-{progress.step:06d}"
+    happened = training.watch.after_validation(progress.step, metrics, progress.best_name)
     store.event(
         "validation",
         {
             "metrics": dict(metrics),
-            "milestones": progress.milestones.indicators(),
-            "sampling": f"one completion an example at temperature {config.rollout.temperature:g}",
+            "sampling": validation.describe_sampling(config),
+            **training.watch.picture(),
         },
     )
-    return is_best
-
-
-def _save(
-    run: RunDirectory,
-    config: RunConfig,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    progress: Progress,
-    store: EventStore,
-) -> str:
-    """Write a checkpoint and rotate old ones; the event comes when all of it is on disk."""
-    existed = f"step-{progress.step:06d}" in checkpoints.names(run)
-    values = {
-        "best_reward": progress.best_reward,
-        "best_name": progress.best_name,
-        "skips": progress.skips,
-        "milestones": progress.milestones.state(),
-    }
-    name = checkpoints.save(run, progress.step, policy, optimizer, generator, values)
-    is_best = name == progress.best_name
-    if is_best:
-        checkpoints.mark_best(run, name)
-    if not existed:
-        removed = checkpoints.rotate(run, config.schedule.keep_checkpoints, progress.best_name)
-        store.event(
-            "checkpoint",
-            {
-                "name": name,
-                "best": is_best,
-                "validation_reward": progress.validation_reward,
-                "removed": list(removed),
-            },
-        )
-        store.flush()
-    return name
+    for kind, payload in happened:
+        store.event(kind, payload)
+    store.event("state", {"state": "training", "detail": ""})
+    return reward
 
 
 def _refuse_to_diverge(progress: Progress, *, skipped: bool) -> None:
@@ -249,12 +260,15 @@ def _refuse_to_diverge(progress: Progress, *, skipped: bool) -> None:
         )
 
 
-def _machine_metrics(device: torch.device) -> dict[str, float]:
-    """Peak memory of this process and, where there is one, of the GPU."""
+def _machine_metrics(device: torch.device, utilisation: Utilisation) -> dict[str, float]:
+    """Peak memory of this process and, where there is one, memory and use of the GPU."""
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     metrics = {"memory_gib": kib / 2**20}
     if device.type == "cuda":
         metrics["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    busy = utilisation.take()
+    if busy is not None:
+        metrics["gpu/utilisation"] = busy
     return metrics
 
 

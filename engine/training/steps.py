@@ -6,7 +6,8 @@ The loop that strings them together is ``engine.training.loop``.
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -64,6 +65,15 @@ def judge(
         assessments = [task.assess(item, text) for text in texts]
         rollouts.append(GroupRollout(item, prompt, tokens, completions, texts, assessments))
     return rollouts
+
+
+def shape(task: Task, rollouts: Sequence[GroupRollout]) -> list[GroupRollout]:
+    """The rollouts with their rewards as training sees them, see ``Task.shape``."""
+    shaped = iter(task.shape([pair for group in rollouts for pair in group.judged]))
+    return [
+        replace(group, assessments=list(islice(shaped, len(group.assessments))))
+        for group in rollouts
+    ]
 
 
 def advantages_of(rollouts: Sequence[GroupRollout]) -> tuple[Tensor, Tensor]:

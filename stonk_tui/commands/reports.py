@@ -115,8 +115,18 @@ def _status_text(found: dict[str, Any]) -> str:
         value = milestone.get("value")
         shown = "unknown" if value is None else f"{value:.4g}"
         lamp = "on" if milestone.get("on") else "off"
-        text = f"{lamp}, {shown} of {milestone.get('threshold')}, streak {milestone.get('streak')}"
-        rows.append((f"milestone {milestone.get('name')}", text))
+        text = (
+            f"{lamp}, {shown} of {milestone.get('threshold')}, "
+            f"streak {milestone.get('streak')} of {milestone.get('needed', '?')}"
+        )
+        why = f" ({milestone['why']})" if milestone.get("why") else ""
+        rows.append((f"milestone {milestone.get('name')}", text + why))
+    if found["power"] is not None:
+        rows.append(("power level", str(found["power"])))
+    rows += [
+        ("alarm", f"{alarm['title']}, since step {alarm['since_step']}")
+        for alarm in found["alarms"]
+    ]
     for checkpoint in found["checkpoints"]:
         star = ", best" if checkpoint["name"] == found["best"] else ""
         rows.append(("checkpoint", f"{checkpoint['name']}{star}"))

@@ -14,17 +14,19 @@ from stonk_tui.commands.cockpit import is_interactive, open_cockpit
 from stonk_tui.commands.output import note, say
 
 
-def start_preset(name: str, overrides: Sequence[str], *, detach: bool) -> None:
+def start_preset(
+    name: str, overrides: Sequence[str], *, detach: bool, allow_code: bool = False
+) -> None:
     """Start a run from a named configuration.
 
     Raises:
         UserError: unknown preset or bad setting, or see ``prepare.start``.
     """
     config = configuration.with_overrides(configuration.preset(name), overrides)
-    _run(lambda: prepare.start(config), detach=detach, previous_attempts=0)
+    _run(lambda: prepare.start(config, allow_code=allow_code), detach=detach, previous_attempts=0)
 
 
-def start_file(path: str, overrides: Sequence[str], *, detach: bool) -> None:
+def start_file(path: str, overrides: Sequence[str], *, detach: bool, allow_code: bool) -> None:
     """Start a run from a configuration file.
 
     Raises:
@@ -35,10 +37,10 @@ def start_file(path: str, overrides: Sequence[str], *, detach: bool) -> None:
             "there is no such file", where=path, fix=f"for the preset use --preset {path}"
         )
     config = configuration.load(Path(path), overrides)
-    _run(lambda: prepare.start(config), detach=detach, previous_attempts=0)
+    _run(lambda: prepare.start(config, allow_code=allow_code), detach=detach, previous_attempts=0)
 
 
-def resume(name: str | None, *, detach: bool) -> None:
+def resume(name: str | None, *, detach: bool, allow_code: bool) -> None:
     """Start a new worker on a run, which goes on from its last checkpoint.
 
     Raises:
@@ -46,7 +48,11 @@ def resume(name: str | None, *, detach: bool) -> None:
     """
     run = directory.find(name)
     attempts = prepare.check_resumable(run)
-    _run(lambda: prepare.restart(run), detach=detach, previous_attempts=attempts)
+    _run(
+        lambda: prepare.restart(run, allow_code=allow_code),
+        detach=detach,
+        previous_attempts=attempts,
+    )
 
 
 def _run(launch: Callable[[], RunDirectory], *, detach: bool, previous_attempts: int) -> None:

@@ -84,6 +84,7 @@ def rich_run() -> None:
         "streak": 0,
     }
     unknown: dict[str, Json] = milestone | {"name": "settled", "value": None}
+    alarm: dict[str, Json] = {"name": "kl_blow_up", "on": True, "title": "KL 2.1", "value": 2.1}
     store.event(
         "step",
         {
@@ -91,10 +92,12 @@ def rich_run() -> None:
             "seconds": {"rollout": 1.5, "total": 2},
             "epoch": 0.5,
             "eta_seconds": 30.0,
-            "milestones": [milestone, unknown],
+            "milestones": [milestone | {"needed": 10, "why": "too low"}, unknown],
+            "power": 1284,
         },
         step=1,
     )
+    store.event("alarm", alarm | {"explanation": "far away", "advice": "stop"})
     store.event("validation", {"metrics": {"accuracy": 0.5}})
     store.event("checkpoint", {"name": "step-000001", "best": True, "validation_reward": 0.5})
     store.event("checkpoint", {"name": "step-000002", "best": False}, step=2)
@@ -113,6 +116,8 @@ def test_status_of_a_run_at_work_keeps_to_its_schema() -> None:
     assert found["progress"]["task"] == "validation"
     assert found["eta_seconds"] == 30.0
     assert found["best"] == "step-000001"
+    assert (found["power"], found["parent"]) == (1284, None)
+    assert [alarm["title"] for alarm in found["alarms"]] == ["KL 2.1"]
     assert "kl" not in found["metrics"]
 
 

@@ -11,10 +11,9 @@ from transformers import DynamicCache
 from engine.policy import attention
 from engine.policy.adapters import (
     POLICY,
-    REFERENCE,
-    activate,
     adapter_weights,
     freeze_reference,
+    reference_policy,
     trainable_parameters,
 )
 from engine.policy.logprobs import token_logprobs
@@ -201,8 +200,8 @@ def test_a_fresh_adapter_is_the_base_model_exactly() -> None:
     ids = torch.tensor([[256, 1, 2, 3]])
     plain = base(input_ids=ids).logits
     policy = tiny_policy()
-    activate(policy.model, REFERENCE)
-    assert torch.equal(policy.causal_model(input_ids=ids).logits, plain)
+    with reference_policy(policy.model):
+        assert torch.equal(policy.causal_model(input_ids=ids).logits, plain)
 
 
 def test_adapter_is_fp32_on_a_16_bit_base() -> None:

@@ -37,7 +37,10 @@ BAD_FILES = {
     ),
     "not YAML": ("name: [a\n", ":2: not valid YAML"),
     "not a mapping": ("- a\n- b\n", ":1: a configuration is a mapping"),
-    "unknown preset": ("preset: nope\n", "no preset called 'nope'; use one of: demo, stage1"),
+    "unknown preset": (
+        "preset: nope\n",
+        "no preset called 'nope'; use one of: demo, prove, stage1, stage2",
+    ),
     "YAML that would build an object": (
         "name: !!python/object/apply:os.system ['true']\n",
         ":1: not valid YAML",

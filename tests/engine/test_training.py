@@ -5,7 +5,7 @@ import json
 import math
 import queue
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,34 +55,34 @@ class Session:
         self.run, self.config = run, config
         self.task = task or VowelTask()
         self.policy = _policy(config)
-        self.optimizer = loop.make_optimizer(self.policy, config)
-        self.generator = torch.Generator().manual_seed(config.seed)
         self.store = EventStore(run.database)
         self.commands: queue.Queue[Command] = queue.Queue()
         self.control = Control(self.commands, self.store)
-        self.progress = loop.Progress()
+        self.training = loop.Training(
+            run=run,
+            config=config,
+            task=self.task,
+            policy=self.policy,
+            optimizer=loop.make_optimizer(self.policy, config),
+            generator=torch.Generator().manual_seed(config.seed),
+            store=self.store,
+        )
+
+    @property
+    def progress(self) -> loop.Progress:
+        return self.training.progress
 
     def resume(self) -> "Session":
         name = checkpoints.newest(self.run)
         assert name is not None
-        self.progress = loop.resume(self.run, self.policy, self.optimizer, self.generator, name)
+        self.training.resume(name)
         self.store.supersede_after(self.progress.step)
         self.store.event("resumed", {"from_step": self.progress.step}, step=self.progress.step)
         return self
 
     def train(self) -> str:
         try:
-            return loop.train(
-                self.run,
-                self.config,
-                self.task,
-                self.policy,
-                self.optimizer,
-                self.generator,
-                self.progress,
-                self.store,
-                self.control,
-            )
+            return loop.train(self.training, self.control)
         finally:
             self.store.close()
 
@@ -293,19 +293,56 @@ def test_best_model_names_the_checkpoint_with_the_highest_validation_reward(
     assert len(kept) <= 3
 
 
+def test_a_run_is_validated_before_its_first_step_and_beside_the_untrained_base(
+    config: RunConfig,
+) -> None:
+    session = Session(directory.create(config), config)
+    session.train()
+    history = session.history()
+    assert history.series["validation/reward/total"].steps == [0, 2, 4]
+    # Measured once, shown with every validation.
+    assert history.series["validation/baseline/base_model"].values == [0.5, 0.5, 0.5]
+    assert history.checkpoints[0].validation_reward is not None
+
+
+def test_validation_leaves_training_as_it_was(config: RunConfig) -> None:
+    config = with_overrides(config, ["schedule.eval_every=1"])
+    often = Session(directory.create(config), config)
+    often.train()
+    seldom_config = with_overrides(config, ["schedule.eval_every=4"])
+    seldom = Session(directory.create(seldom_config), seldom_config)
+    seldom.train()
+    ours, theirs = (adapter_weights(s.policy.model, POLICY) for s in (often, seldom))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_patience_ends_a_run_that_no_longer_improves(config: RunConfig) -> None:
+    config = with_overrides(
+        config, ["schedule.patience=2", "schedule.eval_every=1", "schedule.max_steps=9"]
+    )
+    session = Session(directory.create(config), config)
+    first = dict.fromkeys(("reward/total", "accuracy"), 0.9)
+    later = dict.fromkeys(("reward/total", "accuracy"), 0.5)
+    answers = iter([first, first, later, later])  # the base model, then steps 0, 1 and 2
+    session.task.validation_metrics = lambda judged: dict(next(answers))
+    assert session.train() == "no better validation reward in 2 validations"
+    history = session.history()
+    assert history.step == 2
+    assert history.best == "step-000000"
+    assert checkpoints.names(session.run)[-1] == "step-000002"
+
+
 def _stop_after(steps_done: int) -> Callable[[Session], None]:
     def arrange(session: Session) -> None:
-        assess = session.task.assess
-        calls = 0
+        shape = session.task.shape
 
-        def counting(item: Item, completion: str) -> Assessment:
-            nonlocal calls
-            calls += 1
-            if calls == steps_done * 8:
+        def counting(judged: Sequence[tuple[Item, Assessment]]) -> list[Assessment]:
+            shaped: list[Assessment] = shape(judged)
+            if session.task.shaped == steps_done:
                 session.commands.put(Command("s", "stop"))
-            return assess(item, completion)
+            return shaped
 
-        session.task.assess = counting
+        session.task.shape = counting
 
     return arrange
 
@@ -334,6 +371,7 @@ def test_a_resumed_run_takes_the_very_steps_that_an_uninterrupted_one_takes(
         assert torch.equal(expected[name], resumed[name])
     assert whole.history().series["reward/total"] == second.history().series["reward/total"]
     assert second.history().attempt == 2
+    assert second.task.shaped == 6
 
 
 def test_steps_after_the_checkpoint_are_superseded_by_the_resume(config: RunConfig) -> None:
@@ -421,7 +459,8 @@ def test_every_command_is_answered_by_an_event(config: RunConfig) -> None:
         ("stop", True),
     ]
     assert answers[4]["message"] == "saved step-000000"
-    assert states == ["training", "paused", "training", "stopping"]
+    validated = ["training", "evaluating", "training"]
+    assert states == [*validated, "paused", "training", "stopping"]
 
 
 def test_three_updates_in_a_row_that_are_not_finite_end_the_run(

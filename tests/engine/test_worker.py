@@ -1,5 +1,6 @@
 """The worker as a real process: detached, commanded, killed, resumed."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.config import RunConfig, preset, with_overrides
+from engine.direction_call import DirectionCall
 from engine.errors import UserError
 from engine.policy.adapters import add_adapters, load_adapter
 from engine.policy.base_model import end_token_ids, load_base_model
@@ -22,6 +24,7 @@ from engine.runs import control, directory, launcher
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 from engine.runs.status import read_history, status
+from engine.training.watch import Watch, WatchSettings
 from tests.tiny import save_tiny_model, tiny_config
 from tests.waiting import wait_for
 
@@ -76,6 +79,38 @@ def test_a_run_goes_from_start_to_finish(config: RunConfig) -> None:
     assert final["best"] in {checkpoint["name"] for checkpoint in final["checkpoints"]}
     wait_for(lambda: run.worker() is None)
     assert not run.socket.exists()
+
+
+def test_a_replay_of_the_store_gives_the_indicators_that_were_live(config: RunConfig) -> None:
+    run = launcher.launch(config)
+    final = _reaches(run, "finished")
+    reader = StoreReader(run.database)
+    events = reader.events(0, 100_000)
+    reader.close()
+    task = DirectionCall.from_config(run.config())
+    settings = WatchSettings.of(
+        run.config(),
+        num_training_items=task.num_training_items,
+        weights=task.weights,
+        synthetic=task.is_synthetic,
+    )
+    replayed = Watch.replay(settings, events).picture()
+    assert replayed["milestones"] == final["milestones"]
+    assert replayed["power"] == final["power"]
+    assert replayed["suggestion"] == final["best"]
+
+
+def test_the_worker_tells_a_command_of_the_users_own_how_it_ended(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told.json"
+    monkeypatch.setenv("STONK_NOTIFY_COMMAND", f"tee {told}")
+    run = launcher.launch(config)
+    _reaches(run, "finished")
+    wait_for(lambda: run.worker() is None)
+    message = json.loads(told.read_text(encoding="utf-8"))
+    assert message["run"] == run.id
+    assert message["event"] == "finished"
 
 
 def test_the_worker_lives_in_a_session_of_its_own(config: RunConfig) -> None:

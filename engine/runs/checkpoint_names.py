@@ -1,0 +1,140 @@
+"""What a person calls a checkpoint, and the folder that it means.
+
+``base | best | last | step-N | RUN:one of these | PATH``: the same words everywhere.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.runs import directory
+from engine.runs.directory import RunDirectory
+from engine.text import one_line
+
+BASE = "base"
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
+PROMOTED = "promoted"
+"""File in a checkpoint that was promoted: names the Stage II run, and keeps rotation away."""
+
+_FOLDER = re.compile(r"step-(\d{6,})")
+_STEP = re.compile(r"step-(\d{1,9})")
+
+
+@dataclass(frozen=True)
+class NamedCheckpoint:
+    """A checkpoint that exists, or the base model."""
+
+    name: str
+    """``base``, ``step-000100``, or the name of a folder outside any run."""
+    folder: Path | None
+    """Holds an ordinary PEFT adapter at its root; None for the base model."""
+    run: RunDirectory | None
+    """The run that it belongs to; None for a folder outside any run."""
+
+
+def resolve(text: str, run: RunDirectory | None = None) -> NamedCheckpoint:
+    """The checkpoint that ``text`` means.
+
+    Args:
+        text: see the module.
+        run: the run meant where ``text`` names none; None for the newest.
+
+    Raises:
+        UserError: no such run or checkpoint.
+    """
+    before, colon, after = text.rpartition(":")
+    if colon and "/" not in text:
+        return resolve(after, directory.find(before))
+    if _looks_like_path(text):
+        return _at_path(Path(text).expanduser().absolute())
+    run = run or directory.find(None)
+    if text == BASE:
+        return NamedCheckpoint(BASE, None, run)
+    name = _in_run(text, run)
+    folder = run.checkpoints / name
+    if not folder.is_dir():
+        known = names(run)
+        raise UserError(
+            f"run {run.id} has no checkpoint {name}",
+            fix=f"it has {', '.join(known[-5:])}" if known else "save one first",
+        )
+    return NamedCheckpoint(name, folder, run)
+
+
+def names(run: RunDirectory) -> list[str]:
+    """Checkpoint names of a run by step, oldest first."""
+    if not run.checkpoints.is_dir():
+        return []
+    found = [path.name for path in run.checkpoints.iterdir() if _FOLDER.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(name: str) -> int:
+    """Steps done when the checkpoint called ``step-N`` was made."""
+    return int(name.removeprefix("step-"))
+
+
+def best(run: RunDirectory) -> str | None:
+    """Name of the best checkpoint by validation reward; None before the first validation."""
+    try:
+        text = (run.path / "best_model").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if _FOLDER.fullmatch(text) else None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the checkpoint in ``folder``, or None."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for file in manifest["files"]:
+            path = folder / file["name"]
+            if path.stat().st_size != file["size"] or sha256(path) != file["sha256"]:
+                return f"{file['name']} was changed"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"no readable manifest: {error}"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or text.startswith(("~", ".")) or (Path(text) / ADAPTER_CONFIG).is_file()
+
+
+def _at_path(folder: Path) -> NamedCheckpoint:
+    if not folder.is_dir():
+        raise UserError("there is no such checkpoint folder", where=one_line(str(folder)))
+    run = RunDirectory(folder.parent.parent)
+    is_of_run = folder.parent == run.checkpoints and (run.path / "run.yaml").is_file()
+    return NamedCheckpoint(folder.name, folder, run if is_of_run else None)
+
+
+def _in_run(text: str, run: RunDirectory) -> str:
+    """The folder name that ``text`` means in ``run``."""
+    if text == "best":
+        if (name := best(run)) is None:
+            raise UserError(
+                f"run {run.id} has no best checkpoint before its first validation",
+                fix="name one by its step, as step-100",
+            )
+        return name
+    if text == "last":
+        if not (known := names(run)):
+            raise UserError(f"run {run.id} has no checkpoint yet")
+        return known[-1]
+    if match := _STEP.fullmatch(text):
+        return f"step-{int(match[1]):06d}"
+    raise UserError(
+        f"{one_line(text, 60)!r} is no checkpoint",
+        fix="use base, best, last, step-N, RUN:step-N or a folder",
+    )

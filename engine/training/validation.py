@@ -1,0 +1,51 @@
+"""Validation: one sampled completion for each of a fixed set of items.
+
+It changes nothing about training: the sampling seed is the same every time, its generator is
+not the training one, and rewards are never shaped.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.config import RunConfig
+from engine.policy.adapters import base_policy
+from engine.policy.policy import Policy
+from engine.task import Assessment, Item, Task
+from engine.training import steps
+
+
+def validate(
+    config: RunConfig, task: Task, policy: Policy, items: Sequence[Item]
+) -> dict[str, float]:
+    """Metrics of the policy as it is now, see ``Task.validation_metrics``."""
+    return task.validation_metrics(_judged(config, task, policy, items))
+
+
+def base_model_baseline(
+    config: RunConfig, task: Task, policy: Policy, items: Sequence[Item]
+) -> dict[str, float]:
+    """What the untrained base model makes of the same items, sampled the same way."""
+    with base_policy(policy.model):
+        metrics = task.validation_metrics(_judged(config, task, policy, items))
+    names = {"accuracy": "baseline/base_model", "parsed": "baseline/base_model_parsed"}
+    return {to: metrics[name] for name, to in names.items() if name in metrics}
+
+
+def describe_sampling(config: RunConfig) -> str:
+    """How the completions of a validation are drawn, for a person."""
+    return f"one completion an example at temperature {config.rollout.temperature:g}"
+
+
+def _judged(
+    config: RunConfig, task: Task, policy: Policy, items: Sequence[Item]
+) -> list[tuple[Item, Assessment]]:
+    generator = torch.Generator(policy.device).manual_seed(config.seed)
+    batch_size = config.rollout.prompts_per_step * config.rollout.group_size
+    judged = []
+    for start in range(0, len(items), batch_size):
+        batch = items[start : start + batch_size]
+        sampled = steps.roll_out(policy, batch, 1, generator)
+        for rollout in steps.judge(policy, task, batch, sampled):
+            judged += rollout.judged
+    return judged
