@@ -18,20 +18,19 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from machine import machine
+from running import events, run_to_end
 
 from engine.config import preset, with_overrides
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
-from engine.runs.history import TERMINAL_STATES, History
-from engine.runs.launcher import launch
-from engine.runs.reader import Event, StoreReader
-from engine.runs.status import effective_state, read_history
+from engine.runs.history import History
+from engine.runs.reader import Event
+from engine.runs.status import read_history
 
 WINDOW = 10
 
@@ -87,27 +86,11 @@ def _report(results: list[dict[str, Any]], out: Path | None) -> None:
 
 def measure(overrides: list[str]) -> dict[str, Any]:
     """Run the demo preset to its end and take the figures from its store."""
-    run = launch(with_overrides(preset("demo"), overrides))
-    state, detail = "", ""
-    while state not in (*TERMINAL_STATES, "stale"):
-        time.sleep(0.5)
-        state, detail = effective_state(run, read_history(run))
-    if state != "finished":
-        raise SystemExit(f"the run ended as {state}: {detail}\n{run.log.read_text()[-2000:]}")
-    return _of(run)
+    return _of(run_to_end(with_overrides(preset("demo"), overrides)))
 
 
 def _of(run: RunDirectory) -> dict[str, Any]:
     return figures(events(run), read_history(run))
-
-
-def events(run: RunDirectory) -> list[Event]:
-    """The whole log of a run."""
-    reader = StoreReader(run.database)
-    try:
-        return reader.events(0, 1_000_000)
-    finally:
-        reader.close()
 
 
 def figures(log: list[Event], history: History) -> dict[str, Any]:
