@@ -50,9 +50,9 @@ class DataConfig(Section):
     files), `stocknet:DIR` (prices and posts), `deepstock[:PATH_OR_HUB_ID]` (prices, news and
     financials), `planted[:share=0.9,seed=1]` (made up; with `shuffled=true` its twin in which
     nothing can be predicted)."""
-    style: Literal["full", "compact", "masked"] = "compact"
+    style: Literal["full", "compact", "brief", "masked"] = "compact"
     """What a prompt shows: `full` bars, indicators, statistics, news and financials, `compact` a
-    few lines for a small model, `masked` neither names nor dates, prices rebased to 100."""
+    few lines for a small model, `brief` the last close and changes alone, `masked` neither names nor dates, prices rebased to 100."""
     window: int = Field(10, ge=5, le=60)
     """Trading days of prices in the prompt."""
     horizon: int = Field(1, ge=1, le=10)
@@ -286,16 +286,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 10},
+        "warmup": {"steps": 12},
         "rollout": {
-            "prompts_per_step": 4,
-            "max_new_tokens": 80,
+            "prompts_per_step": 8,
+            "group_size": 4,
+            "max_new_tokens": 96,
             "context": 768,
         },
         "objective": {"kl_coefficient": 0.04},
-        # The constant normaliser makes gradients small, 0.04 to 0.08 here: a norm above 0.1 is one
+        # The constant normaliser makes gradients small, 0.03 to 0.08 here: a norm above 0.1 is one
         # token on which k3 blew up, and without this limit it has broken a run.
-        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1024},
+        "optimizer": {
+            "learning_rate": 2e-4,
+            "rise_steps": 20,
+            "max_grad_norm": 0.1,
+            "micro_batch_tokens": 1400,
+        },
         "schedule": {
             "max_steps": 40,
             "save_every": 10,
@@ -306,17 +312,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Does training learn? Made-up prices whose rule a policy can find, in 60 steps on a processor.
     "prove": {
         "name": "prove",
-        "data": {"source": "planted:share=0.95", "window": 5},
+        "data": {"source": "planted:share=0.95", "style": "brief"},
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20},
+        "warmup": {"steps": 16},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 8,
             "max_new_tokens": 64,
-            "context": 512,
+            "context": 320,
         },
-        "objective": {"kl_coefficient": 0.0},
-        "optimizer": {"learning_rate": 3e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1024},
+        "objective": {"kl_coefficient": 0.02},
+        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1024},
         "milestones": {"settle_window": 15},
         "schedule": {
             "max_steps": 60,

@@ -75,6 +75,7 @@ class Style(StrEnum):
 
     FULL = "full"
     COMPACT = "compact"
+    BRIEF = "brief"
     MASKED = "masked"
 
 

@@ -1,8 +1,9 @@
 """The prompt of a direction call, made from a list of facts.
 
 The same facts are what the reward accepts as citations, so the text and the checker cannot
-drift apart. Three styles show them: ``full``; ``compact``, whose wording is short because a
-small model reads one token per digit; ``masked``, the full one without what tells the stock or
+drift apart. Four styles show them: ``full``; ``compact``, whose wording is short because a
+small model reads one token per digit; ``brief``, the last close and the changes alone;
+``masked``, the full one without what tells the stock or
 the time: names, dates, price level, share counts, news and financials.
 
 A prompt fits its token budget: news gives way first, the oldest first, then the financials,
@@ -20,7 +21,7 @@ from engine.market.example import Example
 from engine.market.facts import Fact, Prices
 from engine.market.sections import Piece
 
-Style = Literal["full", "compact", "masked"]
+Style = Literal["full", "compact", "brief", "masked"]
 
 SYSTEM = (
     "You call the direction of a stock's {outcome} from the data. Reply exactly:\n"
@@ -76,7 +77,7 @@ def compose(
         A prompt within the budget, or the smallest there is: one day of prices and no news.
     """
     system = SYSTEM.format(outcome=_outcome(example.horizon))
-    pieces = _compact(example) if style == "compact" else _full(example, masked=style == "masked")
+    pieces = _pieces(example, style)
     count = count_tokens or estimated_tokens
     room = budget - answer_tokens - 2 * MESSAGE_TOKENS - count(system)
     kept = pieces
@@ -144,6 +145,26 @@ def _dropped(pieces: Sequence[Piece], kept: Sequence[Piece]) -> tuple[str, ...]:
         for group, total in before.items()
         if after[group] < total
     )
+
+
+def _pieces(example: Example, style: Style) -> list[Piece]:
+    match style:
+        case "compact":
+            return _compact(example)
+        case "brief":
+            return _brief(example)
+        case "full" | "masked":
+            return _full(example, masked=style == "masked")
+
+
+def _brief(example: Example) -> list[Piece]:
+    return [
+        sections.identity(example),
+        sections.last_close(example),
+        sections.changes(example),
+        *sections.market_share(example),
+        Piece("\nUP or DOWN?"),
+    ]
 
 
 def _compact(example: Example) -> list[Piece]:

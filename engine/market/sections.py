@@ -74,6 +74,11 @@ def closes(example: Example) -> list[Piece]:
     return [Piece("\nCloses:"), *(Piece(f" {fact.text}", (fact,), "days") for fact in facts)]
 
 
+def last_close(example: Example) -> Piece:
+    """The close of the as-of day alone."""
+    return _listed([dollars("close", example.window[-1].close, _CLOSE_NAMES)])
+
+
 def changes(example: Example) -> Piece:
     facts = [percent("day change", example.day_change, _DAY_CHANGE_NAMES)]
     for key, days in (("change5", "5-day"), ("change10", "10-day")):

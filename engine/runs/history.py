@@ -306,10 +306,16 @@ class History:
             )
 
     def _take(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        # Written out: a long run has half a million values, and is folded while a person waits.
+        newest, series = self.metrics, self.series
         for name, value in metrics.items():
             if value is not None:
-                self.metrics[name] = value
-                self._record(name, step, value)
+                newest[name] = value
+                one = series.get(name)
+                if one is None:
+                    one = series[name] = Series()
+                one.steps.append(step)
+                one.values.append(value)
 
     def _record(self, name: str, step: int, value: float) -> None:
         series = self.series.get(name)

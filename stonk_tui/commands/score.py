@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.task import Assessment
 
 _WIDTH = 80
-_STYLES = ("full", "compact", "masked")
+_STYLES = ("full", "compact", "brief", "masked")
 
 
 class Place(NamedTuple):

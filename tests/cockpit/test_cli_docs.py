@@ -173,7 +173,7 @@ def test_an_example_keeps_to_its_schema(tmp_path: Path) -> None:
     post = {"ticker": "AAA", "created_at": "2014-05-01T15:00:00Z", "text": "up \x1b[31m we go"}
     market_files.write_jsonl(tmp_path / "posts" / "AAA.jsonl", [post])
     where = ("--source", f"stocknet:{tmp_path}", "--ticker", "AAA", "--date", "2014-05-01")
-    for style in ("full", "compact", "masked"):
+    for style in ("full", "compact", "brief", "masked"):
         found = printed("data", "show", *where, "--style", style, "--json")
         assert list(problems(found, schemas()["data_show"])) == []
         assert found["style"] == style

@@ -208,7 +208,7 @@ def test_a_demonstration_is_reproducible_by_its_generator(task: DirectionCall) -
     assert drawn[0] == drawn[1]
 
 
-@pytest.mark.parametrize("style", ["full", "masked"])
+@pytest.mark.parametrize("style", ["full", "brief", "masked"])
 def test_demonstrations_of_every_style_are_well_formed_and_cite(style: str) -> None:
     task = DirectionCall.from_config(with_data(style=style))
     rng = random.Random(7)

@@ -25,7 +25,7 @@ from engine.market.prompts import (
 )
 from engine.rewards.facts import citations
 
-STYLES: tuple[Style, ...] = ("full", "compact", "masked")
+STYLES: tuple[Style, ...] = ("full", "compact", "brief", "masked")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,19 @@ def test_the_prompt_of_a_day_reads_like_this(market: Dataset) -> None:
         "SMA(20) $669.32, RSI(14) 67.8, MACD 13.76, volatility 1.4%\n"
         "UP or DOWN?",
     }
+
+
+def test_a_brief_prompt_shows_the_last_close_and_the_changes_alone(market: Dataset) -> None:
+    prompt = compose(market.find("AAPL:2012-09-14"), style="brief")
+    assert prompt.messages[1]["content"] == (
+        "Apple (AAPL), as of 2012-09-14\n"
+        "Close $691.28\n"
+        "Day change +1.2%, 5-day change +1.6%, 10-day change +4.1%\n"
+        "UP or DOWN?"
+    )
+    assert [citation.fact.label for citation in citations("closed at $691.28", prompt.facts)] == [
+        "close"
+    ]
 
 
 def test_the_system_message_states_the_answer_format(market: Dataset) -> None:

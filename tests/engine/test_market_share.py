@@ -84,7 +84,7 @@ def market() -> Dataset:
     return Dataset.configured(demo.load(), DataConfig(market_share=True))
 
 
-@pytest.mark.parametrize("style", ["full", "compact", "masked"])
+@pytest.mark.parametrize("style", ["full", "compact", "brief", "masked"])
 def test_the_line_stands_in_every_style_and_only_where_it_is_asked_for(
     market: Dataset, style: Style
 ) -> None:

@@ -9,7 +9,7 @@ from engine.market.leakage.subject import Known, Subject
 from engine.market.prompts import Style
 
 _CHANGED_FUTURES = 150
-_STYLES: tuple[Style, ...] = ("full", "compact", "masked")
+_STYLES: tuple[Style, ...] = ("full", "compact", "brief", "masked")
 _PRICE = re.compile(r"(?<![\d.])\d+\.\d\d(?!\d)")
 
 
