@@ -35,6 +35,8 @@ class Action:
     """The same on the command line."""
     why_not: "Callable[[Cockpit], str]" = lambda app: ""
     """Why it cannot be done right now; empty when it can."""
+    is_rare: bool = False
+    """Left out of the footer while it cannot be done."""
 
 
 def _no_run(app: "Cockpit") -> str:
@@ -52,8 +54,22 @@ def _no_command(app: "Cockpit") -> str:
     return ""
 
 
-def _no_zoom(app: "Cockpit") -> str:
-    return _no_run(app)
+def _no_promotion(app: "Cockpit") -> str:
+    """Why the attached run cannot be promoted."""
+    if app.model is None:
+        return _no_run(app)
+    if app.read_only:
+        return "this cockpit was opened read-only"
+    if app.model.config is not None and app.model.config.stage != "I":
+        return "the run is Stage II already"
+    return "" if app.model.history.checkpoints else "no checkpoint yet: c keeps one"
+
+
+def _no_start(app: "Cockpit") -> str:
+    """Why nothing can be started here."""
+    if app.read_only:
+        return "this cockpit was opened read-only"
+    return "" if app.prepared_run else "this run does not wait to be started"
 
 
 _PANEL_HELP = (
@@ -64,17 +80,18 @@ _PANEL_HELP = (
     ("health", "Is the training sound? KL, entropy, gradients, time."),
     ("rollouts", "What does it say? The newest completions."),
     ("device", "Is the machine busy? GPU, processor, memory."),
+    ("alarms", "What is going wrong? Alarms that are on."),
     ("events", "What happened? The event log."),
 )
 
 ACTIONS: tuple[Action, ...] = (
     # --- anywhere
-    Action("runs", "r", "r", "runs", "All runs, and how they are doing.", "app", 7, "runs"),
+    Action("runs", "r", "r", "runs", "All runs, and how they are doing.", "app", 8, "runs"),
     Action(
         "train", "t", "t", "train", "The run that is attached.", "app", 0, "attach RUN", _no_run
     ),
     Action(
-        "log", "l", "l", "log", "The event log, and the worker's own output.", "app", 8, "", _no_run
+        "log", "l", "l", "log", "The event log, and the worker's own output.", "app", 9, "", _no_run
     ),
     Action(
         "pause",
@@ -110,7 +127,38 @@ ACTIONS: tuple[Action, ...] = (
         _no_command,
     ),
     Action(
-        "help", "question_mark,f1", "?", "help", "This list, and what the panels mean.", "app", 9
+        "promote",
+        "P",
+        "P",
+        "promote",
+        "Make a Stage II run from a checkpoint of this Stage I run. Asks first.",
+        "app",
+        7,
+        "promote RUN",
+        _no_promotion,
+    ),
+    Action(
+        "start",
+        "G",
+        "G",
+        "start",
+        "Go: start the prepared run that is attached, or under the cursor among the runs.",
+        "app",
+        2,
+        "train --resume RUN",
+        _no_start,
+        is_rare=True,
+    ),
+    Action(
+        "motion",
+        "m",
+        "m",
+        "motion",
+        "Let things move on screen, or not.",
+        "app",
+    ),
+    Action(
+        "help", "question_mark,f1", "?", "help", "This list, and what the panels mean.", "app", 10
     ),
     Action(
         "detach",
@@ -119,7 +167,7 @@ ACTIONS: tuple[Action, ...] = (
         "detach",
         "Leave the cockpit. The run goes on.",
         "app",
-        10,
+        11,
     ),
     Action("back", "escape", "esc", "back", "Back to where you came from.", "app", 1),
     # --- train
@@ -132,7 +180,15 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "zoom", "z", "z", "zoom", "Give the panel the whole screen, or fold it back.", "train", 4
     ),
-    Action("open", "enter", "⏎", "open", "Open the rollout under the cursor.", "train", 1),
+    Action(
+        "open",
+        "enter",
+        "⏎",
+        "open",
+        "Open the rollout under the cursor, or explain an alarm.",
+        "train",
+        1,
+    ),
     # --- a rollout
     Action("next_sample", "n", "n", "next", "The next answer to the same prompt.", "rollout", 1),
     Action("previous_sample", "N", "N", "previous", "The answer before.", "rollout", 2),

@@ -6,30 +6,32 @@ of actions. Leaving, crashing or being killed changes nothing for the worker.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import Provider
 from textual.content import Content
 from textual.filter import LineFilter
 from textual.message import Message
 
-from engine.errors import UserError
+from engine.errors import RunFailedError, UserError
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
-from stonk_tui import actions
+from stonk_tui import actions, announce
 from stonk_tui.actions import Action
+from stonk_tui.announce import Announcements
 from stonk_tui.feed import Feed, RunModel, RunModelUpdated
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
+from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen
@@ -51,31 +53,12 @@ class CommandSent(Message, bubble=False):
     problem: str
 
 
-class ActionProvider(Provider):
-    """The table of actions in the command palette."""
+@dataclass
+class RunStarted(Message, bubble=False):
+    """A prepared run was started, or not."""
 
-    async def discover(self) -> Hits:
-        for action in self._offered():
-            yield DiscoveryHit(self._title(action), self._run(action), help=action.help)
-
-    async def search(self, query: str) -> Hits:
-        matcher = self.matcher(query)
-        for action in self._offered():
-            score = matcher.match(f"{action.label} {action.help}")
-            if score > 0:
-                yield Hit(score, self._title(action), self._run(action), help=action.help)
-
-    def _offered(self) -> list[Action]:
-        assert isinstance(self.app, Cockpit)
-        scope = self.screen.scope if isinstance(self.screen, CockpitScreen) else "app"
-        return [action for action in actions.ACTIONS if action.scope in ("app", scope)]
-
-    def _title(self, action: Action) -> str:
-        return f"{action.label}  ({action.shown_key})"
-
-    def _run(self, action: Action) -> Callable[[], None]:
-        assert isinstance(self.app, Cockpit)
-        return partial(self.app.perform, action.id)
+    run: RunDirectory
+    problem: str
 
 
 class Cockpit(App[None]):
@@ -133,6 +116,7 @@ class Cockpit(App[None]):
         self._is_dirty = False
         self._frames_skipped = 0
         self._output_filter = OutputFilter()
+        self._rings = os.environ.get("STONK_BELL", "1") != "0"
 
     # --- life
 
@@ -176,10 +160,16 @@ class Cockpit(App[None]):
 
     # --- the attached run
 
-    def attach(self, run: RunDirectory) -> None:
-        """Watch ``run`` from now on."""
-        if self.model is None or self.model.run != run:
+    def attach(self, run: RunDirectory, *, anew: bool = False) -> None:
+        """Watch ``run`` from now on; ``anew`` also where it is watched already.
+
+        The configuration of a prepared run may have been edited since it was read.
+        """
+        if anew or self.model is None or self.model.run != run:
             self._let_go()
+            # A long history is a million objects and no garbage: looking through them again
+            # and again while they are made takes a tenth of the time to the first picture.
+            gc.disable()
             self.model = RunModel(run)
             self._feed = Feed(run, lambda: self.post_message(RunModelUpdated()))
             self._feed.start()
@@ -191,6 +181,7 @@ class Cockpit(App[None]):
         self.switch_mode("train")
 
     def _let_go(self) -> None:
+        gc.enable()
         if self._feed is not None:
             self._feed.stop()
         if self._machine_feed is not None:
@@ -202,11 +193,34 @@ class Cockpit(App[None]):
         batch = self._feed.take()
         if batch is None:
             return
-        was_loaded = self.model.loaded
+        was_loaded, before = self.model.loaded, announce.standing(self.model)
         self.model.fold(batch)
         self._is_dirty = True
+        if was_loaded:
+            self._announce(announce.compare(before, self.model))
         if self.model.loaded and not was_loaded:
+            gc.enable()
             self._draw_if_dirty()
+
+    def _announce(self, news: Announcements) -> None:
+        """Say what has just happened: on screen, and to who looks elsewhere."""
+        for text in news.lines:
+            self.ring(text)
+        if news.super_saiyan:
+            self.notify(f"{news.super_saiyan}. P asks and promotes.", timeout=20, markup=False)
+        # A toast would cover the very panel that shows the alarm.
+        in_sight = isinstance(self.screen, TrainScreen) and self.screen.shows("alarms")
+        for text in news.alarms if not in_sight else ():
+            self.notify(f"{text}. 8, then enter explains.", severity="warning", markup=False)
+        for screen in self.screen_stack:
+            if isinstance(screen, TrainScreen):
+                screen.tell(new_alarm=bool(news.alarms), super_saiyan=bool(news.super_saiyan))
+
+    def ring(self, text: str) -> None:
+        """The terminal's bell, and a desktop notification where the terminal knows how."""
+        # As `bell` and `copy_to_clipboard` do: the driver writes in turn with the screen.
+        if self._rings and not self.is_headless and self._driver is not None:
+            self._driver.write("\a" + announce.osc9(text))
 
     def on_machine_sampled(self, event: MachineSampled) -> None:
         self.machine = event.machine
@@ -319,6 +333,52 @@ class Cockpit(App[None]):
             ),
             lambda confirmed: self._send("stop") if confirmed else None,
         )
+
+    def do_promote(self) -> None:
+        # Imported when first needed, like everything that only few openings need.
+        from stonk_tui.screens.promote import PromoteScreen
+
+        if self.model is not None:
+            self.push_screen(PromoteScreen(self.model.run), self._go_to_promoted)
+
+    def _go_to_promoted(self, run: RunDirectory | None) -> None:
+        if run is not None:
+            self.attach(run)
+
+    @property
+    def prepared_run(self) -> RunDirectory | None:
+        """The prepared run that is meant: under the cursor among the runs, or attached."""
+        if isinstance(self.screen, RunsScreen):
+            return self.screen.prepared_run
+        is_prepared = self.model is not None and self.model.state[0] == "prepared"
+        return self.model.run if self.model is not None and is_prepared else None
+
+    def do_start(self) -> None:
+        if (run := self.prepared_run) is not None:
+            self._start_run(run)
+
+    @work(thread=True, exit_on_error=False, group="commands")
+    def _start_run(self, run: RunDirectory) -> None:
+        from engine.runs import promotion
+
+        try:
+            promotion.start(run)
+        except (UserError, RunFailedError, OSError) as error:
+            self.post_message(RunStarted(run, str(error)))
+        else:
+            self.post_message(RunStarted(run, ""))
+
+    def on_run_started(self, event: RunStarted) -> None:
+        if event.problem:
+            self.notify(one_line(event.problem, 400), severity="error", markup=False)
+            return
+        self.notify(f"{one_line(event.run.id)} starts", markup=False)
+        self.attach(event.run, anew=True)
+
+    def do_motion(self) -> None:
+        self.animation_level = "full" if self.animation_level == "none" else "none"
+        word = "still" if self.animation_level == "none" else "in motion"
+        self.notify(f"The screen is {word} from now on.", markup=False)
 
     def _send(self, verb: str) -> None:
         if self.model is not None:

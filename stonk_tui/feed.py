@@ -9,13 +9,15 @@ so a long history neither stalls the app nor piles up in memory.
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from textual.message import Message
 
 from engine.config import RunConfig
 from engine.errors import UserError
+from engine.runs import stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import Event, Rollout, StoreReader
@@ -47,6 +49,8 @@ class Batch:
     rollouts: tuple[Rollout, ...] | None = None
     alive: bool | None = None
     config: RunConfig | None = None
+    promotion: Mapping[str, Any] | None = None
+    """The record of the promotion that made the run; None also for a run that none made."""
     problem: str | None = None
     """One line on why the run cannot be read; empty once it can again."""
     caught_up: bool = False
@@ -63,6 +67,8 @@ class RunModel:
     alive: bool = True
     """Whether a worker lives; taken for granted until the feed has looked."""
     config: RunConfig | None = None
+    promotion: Mapping[str, Any] | None = None
+    """The record of the promotion that made the run, there before its worker tells of it."""
     problem: str = ""
     """Why the store cannot be read right now."""
     misread: str = ""
@@ -83,6 +89,8 @@ class RunModel:
             self.alive = batch.alive
         if batch.config is not None:
             self.config = batch.config
+        if batch.promotion is not None:
+            self.promotion = batch.promotion
         if batch.problem is not None:
             self.problem = batch.problem
         self.loaded = self.loaded or batch.caught_up
@@ -137,9 +145,10 @@ class Feed:
         """Body of the thread: never lets an exception out, says what is wrong instead."""
         try:
             self._give(Batch(config=self._run.config()))
+            self._give(Batch(promotion=stage1.record(self._run)))
         except UserError as error:
             # The store may be readable all the same; only the settings are not shown.
-            self._give(Batch(problem=_words(error)))
+            self._give(Batch(problem=in_words(error)))
         while not self._stop.is_set():
             reader: StoreReader | None = None
             try:
@@ -148,7 +157,7 @@ class Feed:
             except FileNotFoundError:
                 self._give(Batch(alive=self._run.worker() is not None, caught_up=True))
             except UserError as error:
-                self._give(Batch(problem=_words(error), caught_up=True))
+                self._give(Batch(problem=in_words(error), caught_up=True))
             except (sqlite3.Error, ValueError, OSError, KeyError, TypeError) as error:
                 self._give(Batch(problem=self._explain(error), caught_up=True))
             finally:
@@ -202,10 +211,10 @@ class Feed:
                 return
 
 
-def _words(error: UserError) -> str:
+def in_words(error: UserError) -> str:
     """What is wrong first: a path may be longer than the screen is wide."""
     fix = f"; {error.fix}" if error.fix else ""
-    return f"{error.what}{fix}: {error.where}"
+    return f"{error.what}{fix}" + (f": {error.where}" if error.where else "")
 
 
 def _merge(older: Batch, newer: Batch) -> Batch:
@@ -214,6 +223,7 @@ def _merge(older: Batch, newer: Batch) -> Batch:
         rollouts=older.rollouts if newer.rollouts is None else newer.rollouts,
         alive=older.alive if newer.alive is None else newer.alive,
         config=older.config if newer.config is None else newer.config,
+        promotion=older.promotion if newer.promotion is None else newer.promotion,
         problem=older.problem if newer.problem is None else newer.problem,
         caught_up=older.caught_up or newer.caught_up,
     )

@@ -22,7 +22,16 @@ _POLL_SECONDS = 0.2
 _PAGE = 2000
 _PROGRESS_SECONDS = 5.0
 _WINDOW = 10
-_LOGGED = ("state", "checkpoint", "resumed", "command", "notice")
+_LOGGED = (
+    "state",
+    "checkpoint",
+    "resumed",
+    "command",
+    "notice",
+    "alarm",
+    "super_saiyan",
+    "promotion",
+)
 """Kinds for which the history keeps a line of words."""
 
 

@@ -69,6 +69,7 @@ class Look:
 
 
 STATES: dict[str, Look] = {
+    "prepared": Look("◇", "prepared", "$gold"),
     "starting": Look("◌", "starting", "$warn"),
     "warming_up": Look("◔", "warming up", "$warn"),
     "training": Look("●", "training", "$good"),
@@ -87,6 +88,9 @@ DOWN = Look("▼", "DOWN", "$down")
 RIGHT = Look("✓", "right", "$good")
 WRONG = Look("✗", "wrong", "$bad")
 UNPARSED = Look("?", "unparsed", "$warn")
+
+ALARM = Look("⚠", "alarm", "$bad")
+QUIET = Look("✓", "quiet", "$good")
 
 LEVELS: dict[str, Look] = {
     "info": Look("·", "info", "$quiet"),

@@ -6,6 +6,7 @@ is shown.
 """
 
 import datetime as dt
+import json
 import math
 import random
 import sqlite3
@@ -13,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from engine import config as configuration
-from engine.runs import directory
+from engine.runs import checkpoint_names, directory, promotion
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore, RolloutRecord
 from engine.task import ComponentScore, Json
@@ -40,8 +44,10 @@ class Recording:
     run: RunDirectory
     max_steps: int = 500
     seed: int = 11
+    stage: str = "I"
     store: EventStore = field(init=False)
     step: int = 0
+    has_validated: bool = False
 
     def __post_init__(self) -> None:
         self.store = EventStore(self.run.database)
@@ -117,7 +123,8 @@ class Recording:
 
     def validates(self) -> None:
         progress = self.step / (self.step + 90)
-        accuracy = 0.50 + 0.07 * progress
+        accuracy = self._accuracy = 0.50 + 0.07 * progress
+        self.has_validated = True
         self.store.event(
             "validation",
             {
@@ -126,11 +133,93 @@ class Recording:
                     "accuracy/low": accuracy - 0.07,
                     "accuracy/high": accuracy + 0.07,
                     "accuracy/n": 200,
+                    "accuracy/days": 96,
+                    "accuracy/day_low": accuracy - 0.09,
+                    "accuracy/day_high": accuracy + 0.09,
+                    **_side("up", accuracy + 0.05, 200),
+                    **_side("down", accuracy - 0.06, 200),
+                    "accuracy/balanced": accuracy - 0.005,
+                    "auc": accuracy + 0.01,
+                    "brier": 0.274 - 0.02 * progress,
+                    "brier/base_rate": 0.248,
+                    "brier/skill": 1 - (0.274 - 0.02 * progress) / 0.248,
+                    "ece": 0.17 - 0.08 * progress,
+                    "baseline/always_up": 0.535,
+                    "baseline/always_down": 0.465,
+                    "baseline/momentum": 0.49,
+                    "baseline/base_model": 0.11,
+                    "baseline/base_model_parsed": 0.22,
                     "reward/total": 0.34 + 0.26 * progress,
                     "rubric/total": 0.40 + 0.2 * progress,
                     "rubric/reasoning": 0.18 + 0.2 * progress,
                 },
                 "milestones": self._milestones(),
+                "power": self._power(),
+            },
+            step=self.step,
+        )
+
+    def raises(
+        self,
+        name: str = "overconfident",
+        title: str = "states 72 %, right 51 %",
+        *,
+        value: float = 0.21,
+        threshold: float = 0.15,
+    ) -> None:
+        """An alarm comes on."""
+        self.store.event(
+            "alarm",
+            {
+                "name": name,
+                "on": True,
+                "title": title,
+                "explanation": "Over the last steps the policy stated a higher confidence than "
+                "came true. The confidence component charges for this, but slowly.",
+                "advice": "Wait for two more validations. If the gap stays, raise the weight of "
+                "confidence with --set reward.weights.confidence=0.2 in a new run.",
+                "value": value,
+                "threshold": threshold,
+            },
+            step=self.step,
+        )
+
+    def calms(self, name: str, title: str = "as sure as it is right again") -> None:
+        """An alarm goes off."""
+        off = {"name": name, "on": False, "title": title, "explanation": "", "advice": ""}
+        self.store.event("alarm", {**off, "value": None, "threshold": None}, step=self.step)
+
+    def lights_all(self, power: int = 9001) -> None:
+        """One more validation, after which all four indicators are on."""
+        indicators: list[Json] = [
+            _indicator("reward", 0.74, 0.7, streak=12, needed=10),
+            _indicator("accuracy", 0.86, 0.8, streak=2, needed=2),
+            _indicator("reasoning", 0.35, 0.3, streak=3, needed=1),
+            _indicator("settled", 1.1, 2.0, streak=1, needed=1),
+        ]
+        figures = {
+            "accuracy": 0.86,
+            "accuracy/low": 0.81,
+            "accuracy/high": 0.90,
+            "accuracy/n": 200,
+            "accuracy/day_low": 0.79,
+            "accuracy/day_high": 0.92,
+            "baseline/always_up": 0.535,
+            "reward/total": 0.71,
+            "rubric/reasoning": 0.35,
+        }
+        self.store.event(
+            "validation",
+            {"metrics": figures, "milestones": indicators, "power": power},
+            step=self.step,
+        )
+        self.store.event(
+            "super_saiyan",
+            {
+                "power": power,
+                "step": self.step,
+                "suggestion": f"step-{self.step:06d}",
+                "indicators": indicators,
             },
             step=self.step,
         )
@@ -138,6 +227,8 @@ class Recording:
     def keeps_a_checkpoint(self) -> None:
         name = f"step-{self.step:06d}"
         reward = 0.34 + 0.26 * self.step / (self.step + 90)
+        _write_checkpoint(self.run.checkpoints / name)
+        directory.write_atomically(self.run.path / "best_model", name)
         self.store.event(
             "checkpoint",
             {"name": name, "best": True, "validation_reward": reward, "removed": []},
@@ -188,12 +279,13 @@ class Recording:
             "rubric/reasoning": 0.18 + 0.12 * progress,
             "calls/up_share": calls.count("UP") / total,
             "market/up_share": 0.53,
+            **self._shaping(),
             "accuracy": accuracy,
             "accuracy/low": max(0.0, accuracy - half),
             "accuracy/high": min(1.0, accuracy + half),
             "accuracy/n": total,
-            "accuracy/up": min(1.0, accuracy + 0.04),
-            "accuracy/down": max(0.0, accuracy - 0.05),
+            **_side("up", min(1.0, accuracy + 0.04), total),
+            **_side("down", max(0.0, accuracy - 0.05), total),
             "parsed": 0.9 + 0.1 * progress,
             "confidence/mean": 0.71 - 0.09 * progress,
             "confidence/hit_rate": accuracy,
@@ -226,20 +318,70 @@ class Recording:
             "epoch": self.step * 8 / 2000,
             "eta_seconds": (self.max_steps - self.step) * STEP_SECONDS,
             "milestones": self._milestones(),
+            "power": self._power(),
         }
+
+    def _shaping(self) -> dict[str, Json]:
+        """Shares over the last calls, and what follows for the reward."""
+        shares: dict[str, Json] = {
+            "calls/window_up_share": 0.64,
+            "calls/window_n": float(min(200, 32 * self.step)),
+            "market/window_up_share": 0.51,
+        }
+        shares["shaping/up_factor"] = self._up_factor
+        if self.stage == "II":
+            return shares | {"shaping/market_up_share": 0.535, "shaping/down_factor": 1.075}
+        crowding: dict[str, Json] = {"shaping/crowding": 0.13} if self._up_factor < 1 else {}
+        return shares | crowding | {"shaping/down_factor": 1.0}
+
+    @property
+    def _up_factor(self) -> float:
+        """What a right call of UP is multiplied by; the diversity penalty needs 100 calls."""
+        if self.stage == "II":
+            return 0.935
+        return 0.91 if self.step >= 4 else 1.0
+
+    def _power(self) -> int:
+        return round(8200 * self.step / (self.step + 60))
 
     def _milestones(self) -> list[Json]:
         progress = self.step / (self.step + 60)
         reasoning = 0.18 + 0.2 * progress
         trend = 3.6 - 0.01 * self.step if self.step >= 15 else None
-        facts = (
-            ("reward", 0.38 + 0.24 * progress, 0.7, False, 0),
-            ("accuracy", 0.5 + 0.07 * progress if self.step >= 50 else None, 0.8, False, 0),
-            ("reasoning", reasoning, 0.3, reasoning >= 0.3, int(reasoning >= 0.3)),
-            ("settled", trend, 2.0, trend is not None and trend < 2, 0),
-        )
-        names = ("name", "value", "threshold", "on", "streak")
-        return [dict(zip(names, fact, strict=True)) for fact in facts]
+        is_settled = trend is not None and trend < 2
+        accuracy = self._accuracy if self.has_validated else None
+        return [
+            _indicator(
+                "reward",
+                0.38 + 0.24 * progress if self.step else None,
+                0.7,
+                needed=10,
+                why="the newest batch is below 0.70" if self.step else "no step yet",
+            ),
+            _indicator(
+                "accuracy",
+                accuracy,
+                0.8,
+                needed=2,
+                why="54 % is not above 80 %" if accuracy else "no validation yet",
+            ),
+            _indicator(
+                "reasoning",
+                reasoning,
+                0.3,
+                streak=int(reasoning >= 0.3),
+                needed=1,
+                why="" if reasoning >= 0.3 else "0.28 is below 0.30",
+            ),
+            _indicator(
+                "settled",
+                trend,
+                2.0,
+                streak=int(is_settled),
+                needed=1,
+                why="" if is_settled else "the loss still falls",
+            ),
+        ]
 
     def _rollouts(self, step: int, groups: int = 4, samples: int = 8) -> list[RolloutRecord]:
         records = []
@@ -248,8 +390,8 @@ class Recording:
             subject, prompt = _example(self.random)
             rewards, drafts = [], []
             for _ in range(samples):
-                drafts.append(_answer(self.random, subject, progress))
-                rewards.append(sum(part.value * part.weight for part in drafts[-1][2]))
+                drafts.append(_answer(self.random, subject, progress, self._up_factor))
+                rewards.append(sum(part.contribution for part in drafts[-1][2]))
             mean = sum(rewards) / samples
             for sample, (completion, prediction, components, cited) in enumerate(drafts):
                 records.append(
@@ -269,6 +411,36 @@ class Recording:
                     )
                 )
         return records
+
+
+def _indicator(
+    name: str,
+    value: float | None,
+    threshold: float,
+    *,
+    streak: int = 0,
+    needed: int,
+    why: str = "",
+) -> dict[str, Json]:
+    return {
+        "name": name,
+        "value": value,
+        "threshold": threshold,
+        "on": streak >= needed,
+        "streak": streak,
+        "needed": needed,
+        "why": why,
+    }
+
+
+def _side(side: str, accuracy: float, total: int) -> dict[str, Json]:
+    """Accuracy on the days that went one way, with its interval."""
+    return {
+        f"accuracy/{side}": accuracy,
+        f"accuracy/{side}_low": max(0.0, accuracy - 0.12),
+        f"accuracy/{side}_high": min(1.0, accuracy + 0.12),
+        f"accuracy/{side}_n": total // 2,
+    }
 
 
 def _value(record: RolloutRecord, name: str) -> float:
@@ -307,7 +479,7 @@ def _example(rng: random.Random) -> tuple[dict[str, Any], str]:
 
 
 def _answer(
-    rng: random.Random, subject: dict[str, Any], progress: float
+    rng: random.Random, subject: dict[str, Any], progress: float, up_factor: float
 ) -> tuple[str, dict[str, Json], tuple[ComponentScore, ...], tuple[tuple[int, int], ...]]:
     actual, size = str(subject["actual_direction"]), abs(float(subject["actual_percent"]))
     parsed = rng.random() < 0.86 + 0.14 * progress
@@ -350,14 +522,44 @@ def _answer(
         "confidence": sure,
         "reasoning": completion.partition("<think>")[2].partition("</think>")[0],
     }
-    return completion, prediction, _components(scores, reasons), cited
+    factor = up_factor if called == "UP" else 1.0
+    return completion, prediction, _components(scores, reasons, factor), cited
 
 
-def _components(scores: tuple[float, ...], reasons: tuple[str, ...]) -> tuple[ComponentScore, ...]:
+def _components(
+    scores: tuple[float, ...], reasons: tuple[str, ...], factor: float = 1.0
+) -> tuple[ComponentScore, ...]:
+    shaped = ("direction", "magnitude")
     return tuple(
-        ComponentScore(name, value, weight, reason)
+        ComponentScore(name, value, weight, reason, factor if name in shaped else 1.0)
         for (name, weight), value, reason in zip(WEIGHTS.items(), scores, reasons, strict=True)
     )
+
+
+def _write_checkpoint(folder: Path) -> None:
+    """The files of a checkpoint that a promotion looks at: a tiny adapter and its manifest."""
+    folder.mkdir()
+    adapter = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": "smollm2-135m",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    save_file(
+        {
+            f"{layer}.lora_A.weight": np.zeros((2, 4), np.float32),
+            f"{layer}.lora_B.weight": np.ones((4, 2), np.float32),
+        },
+        folder / "adapter_model.safetensors",
+    )
+    files = [
+        {"name": file.name, "size": file.stat().st_size, "sha256": checkpoint_names.sha256(file)}
+        for file in sorted(folder.iterdir())
+    ]
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
 
 
 def new_run(name: str = "demo", *, max_steps: int = 500) -> Recording:
@@ -374,6 +576,7 @@ def record(steps: int = 128, *, name: str = "demo", state: str = "training") -> 
     recording.is_loaded()
     recording.warms_up()
     recording.state("training")
+    recording.validates()
     recording.trains(steps)
     if state not in ("training", "stale"):
         details = {"failed": "CUDA out of memory: 11.2 of 12.0 GiB are taken"}
@@ -382,6 +585,29 @@ def record(steps: int = 128, *, name: str = "demo", state: str = "training") -> 
     if state not in ("stale", "failed", "finished"):
         recording.run.record_worker()
     (recording.run.log).write_text("loading smollm2-135m\nadapter: 4.9 M parameters\n")
+    return recording
+
+
+def promote(parent: Recording, reason: str = "to see what the natural market does") -> Recording:
+    """The Stage II run that a promotion of the best checkpoint prepares."""
+    plan = promotion.plan(parent.run)
+    run = promotion.promote(plan, reason=reason, forced=not plan.is_earned)
+    moved = run.path.with_name(f"20251120-0{len(list(run.path.parent.iterdir()))}0000-demo-stage2")
+    run.path.rename(moved)
+    return Recording(RunDirectory(moved), parent.max_steps, stage="II")
+
+
+def record_stage2(steps: int = 40) -> Recording:
+    """A run in Stage II after ``steps`` steps."""
+    recording = promote(record(60, state="finished"))
+    recording.starts()
+    recording.store.event("promotion", json.loads(recording.run.promotion.read_text()))
+    recording.is_loaded()
+    recording.state("training")
+    recording.validates()
+    recording.trains(steps, every=20)
+    recording.closes()
+    recording.run.record_worker()
     return recording
 
 

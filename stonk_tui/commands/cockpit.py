@@ -57,7 +57,7 @@ def _farewell(run: RunDirectory) -> str:
     if state in TERMINAL_STATES:
         tail = f": {detail}" if detail else ""
         return f"run {run.id} has {state}{tail}; look at it with `stonk-tui attach {run.id}`"
-    if state == "stale":
+    if state in ("stale", "prepared"):
         return f"run {run.id}: {detail}"
     words = state.replace("_", " ")
     return f"run {run.id} goes on ({words}); come back with `stonk-tui attach {run.id}`"

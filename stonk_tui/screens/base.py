@@ -61,6 +61,7 @@ class CockpitScreen(Screen[None]):
             [
                 (action, self.cockpit.label_of(action), not action.why_not(self.cockpit))
                 for action in actions.footer(scopes)
+                if not (action.is_rare and action.why_not(self.cockpit))
             ]
         )
 

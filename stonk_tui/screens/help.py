@@ -9,6 +9,7 @@ from textual.widgets import Static
 
 from stonk_tui import actions
 from stonk_tui.screens.base import CockpitScreen
+from stonk_tui.widgets.alarms import AlarmsPanel
 from stonk_tui.widgets.breakdown import BreakdownPanel
 from stonk_tui.widgets.device import DevicePanel
 from stonk_tui.widgets.happenings import HappeningsPanel
@@ -21,7 +22,7 @@ from stonk_tui.widgets.saiyan import SaiyanPanel
 
 _PANELS: tuple[type[Panel], ...] = (
     RewardPanel, SaiyanPanel, BreakdownPanel, MarketPanel,
-    HealthPanel, RolloutsPanel, DevicePanel, HappeningsPanel,
+    HealthPanel, RolloutsPanel, DevicePanel, AlarmsPanel, HappeningsPanel,
 )  # fmt: skip
 
 _SCOPES: tuple[tuple[actions.Scope, str], ...] = (

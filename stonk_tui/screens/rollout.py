@@ -21,6 +21,7 @@ from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.theme import UNKNOWN, component_style, side_look
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.chart import Chart, Line, Picture
+from stonk_tui.widgets.market import is_level
 from stonk_tui.widgets.panel import rows, spread
 from stonk_tui.widgets.rollouts import call, verdict
 from stonk_tui.widgets.text import MAX_CHARACTERS, line, shown
@@ -274,7 +275,7 @@ def _clean(text: str) -> str:
 
 
 def _why(rollout: Rollout, width: int) -> Content:
-    """Value × weight = contribution, line by line, each with its reason."""
+    """Value × weight (× the stage's factor) = contribution, each with its reason."""
     lines: list[Content | str] = []
     sum_of_parts = 0.0
     for component in rollout.components:
@@ -283,12 +284,18 @@ def _why(rollout: Rollout, width: int) -> Content:
             figures.known(component.get("value")),
             figures.known(component.get("weight")),
         )
-        part = value * weight if value is not None and weight is not None else None
+        # Rollouts of older runs have no factor.
+        factor = figures.known(component.get("factor", 1.0))
+        part = None
+        if value is not None and weight is not None and factor is not None:
+            part = value * weight * factor
         sum_of_parts += part or 0.0
         label = line(name.replace("_", " "), component_style(name), limit=_NAME_WIDTH)
         is_counted = bool(weight)
         style = "$ink" if is_counted else "$quiet"
         reason = one_line(str(component.get("reason") or ""), 300)
+        if is_counted and factor is not None and not is_level(factor):
+            reason = f"× {figures.fixed(factor)} for its side; {reason}"
         first, *others = textwrap.wrap(reason, max(16, width - _REASON_AT)) or [""]
         lines.append(
             Content.assemble(

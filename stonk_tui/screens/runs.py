@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engine.config import RunConfig
 from engine.errors import UserError
-from engine.runs import directory
+from engine.runs import directory, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
 from engine.runs.reader import StoreReader
@@ -50,6 +50,8 @@ class _Known:
 
     history: History
     config: RunConfig | None = None
+    parent: str = ""
+    """Of a Stage II run: the run it was promoted from."""
     problem: str = ""
     state: str = "starting"
     detail: str = ""
@@ -131,6 +133,14 @@ class RunsScreen(CockpitScreen):
             )
         )
 
+    @property
+    def prepared_run(self) -> RunDirectory | None:
+        """The run under the cursor, if it waits to be started."""
+        key = self.query_one(Table).cursor_key
+        known = self._known.get(key or "")
+        is_prepared = known is not None and known.state == "prepared"
+        return next((run for run in self._runs if run.id == key), None) if is_prepared else None
+
     def do_attach(self) -> None:
         self.query_one(Table).action_choose()
 
@@ -149,6 +159,7 @@ def _refresh(run: RunDirectory, known: _Known) -> None:
     try:
         if known.config is None:
             known.config = run.config()
+            known.parent = str((stage1.record(run) or {}).get("parent") or "")
         reader = StoreReader(run.database)
         try:
             while events := reader.events(known.history.last_seq, _PAGE):
@@ -194,9 +205,15 @@ def _row(run: RunDirectory, known: _Known, now: float) -> Row:
             Content.styled(
                 figures.duration(now - history.started) if history.started else UNKNOWN, "$quiet"
             ),
-            line(known.detail, "$quiet", limit=56),
+            _what_it_does(known),
         ),
     )
+
+
+def _what_it_does(known: _Known) -> Content:
+    """Its parent first, of a Stage II run."""
+    origin = f"from {known.parent}  " if known.parent else ""
+    return line(origin + known.detail, "$quiet", limit=80)
 
 
 def _greeting() -> Content:

@@ -7,14 +7,18 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
+from textual.geometry import Size
 from textual.widgets import Static
 
 from stonk_tui import actions
+from stonk_tui.screens.alarm import AlarmScreen
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.rollout import RolloutScreen
+from stonk_tui.widgets.alarms import AlarmsPanel, newest_first
 from stonk_tui.widgets.banner import Banner
 from stonk_tui.widgets.board import FOLDED_TOP, PANELS, Board, is_wide
 from stonk_tui.widgets.breakdown import BreakdownPanel
+from stonk_tui.widgets.celebration import celebrate
 from stonk_tui.widgets.device import DevicePanel
 from stonk_tui.widgets.happenings import HappeningsPanel
 from stonk_tui.widgets.health import HealthPanel
@@ -27,17 +31,18 @@ from stonk_tui.widgets.state_line import StateLine
 from stonk_tui.widgets.table import Table
 
 if TYPE_CHECKING:
+    from stonk_tui.feed import RunModel
     from stonk_tui.machine import Machine
 
 
 class TrainScreen(CockpitScreen):
-    """State line, eight panels, footer."""
+    """State line, nine panels, footer."""
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("train")
     scope: ClassVar[actions.Scope] = "train"
     DEFAULT_CSS = """
-    TrainScreen #folded { height: 2; padding: 0 1; display: none; text-wrap: nowrap; }
-    TrainScreen.-narrow #folded, TrainScreen.-low #folded { display: block; }
+    TrainScreen #folded { height: auto; padding: 0 1; display: none; text-wrap: nowrap; }
+    TrainScreen.-folded #folded { display: block; }
     """
 
     def compose_body(self) -> ComposeResult:
@@ -52,6 +57,7 @@ class TrainScreen(CockpitScreen):
             yield HealthPanel(id="health")
             yield RolloutsPanel(id="rollouts")
             yield DevicePanel(id="device")
+            yield AlarmsPanel(id="alarms")
             yield HappeningsPanel(id="events")
 
     def on_mount(self) -> None:
@@ -69,14 +75,31 @@ class TrainScreen(CockpitScreen):
         self.query_one(Banner).show(model, self.cockpit.clock())
         for name in self._board.shown:
             self.query_one(f"#{name}", Panel).show(model)
+        self.set_class(not self._is_wide, "-folded")
         if not self._is_wide:
-            width = self.size.width - 2
-            lines = Content("\n").join(
-                [SaiyanPanel.folded(model, width), MarketPanel.folded(model, width)]
-            )
-            if not lines.is_same(self._folded_lines):
-                self._folded_lines = lines
-                self.query_one("#folded", Static).update(lines)
+            self._show_folded(model)
+
+    def _show_folded(self, model: "RunModel") -> None:
+        """What has no panel of its own on a small screen, a line each."""
+        width = self.size.width - 2
+        pieces = [SaiyanPanel.folded(model, width), MarketPanel.folded(model, width)]
+        if alarms := AlarmsPanel.folded(model, width):
+            pieces.append(alarms)
+        lines = Content("\n").join(pieces)
+        if not lines.is_same(self._folded_lines):
+            self._folded_lines = lines
+            self.query_one("#folded", Static).update(lines)
+
+    def shows(self, name: str) -> bool:
+        """Whether a panel has a place on screen now."""
+        return name in self._board.shown
+
+    def tell(self, *, new_alarm: bool, super_saiyan: bool) -> None:
+        """Something happened just now that deserves to be seen."""
+        if new_alarm:
+            self.query_one(AlarmsPanel).stand_out()
+        if super_saiyan:
+            celebrate(self.query_one(SaiyanPanel))
 
     def sample(self, machine: "Machine") -> None:
         """A newer sample of the machine."""
@@ -84,7 +107,11 @@ class TrainScreen(CockpitScreen):
 
     @property
     def _is_wide(self) -> bool:
-        return is_wide(self._board.size)
+        # The folded lines make room for themselves above the board: what counts is the room
+        # that there is for both, or the two arrangements would take turns.
+        folded = self.query_one("#folded").size.height if self.has_class("-folded") else 0
+        room = self._board.size
+        return is_wide(Size(room.width, room.height + folded))
 
     @property
     def current_panel(self) -> str:
@@ -130,6 +157,9 @@ class TrainScreen(CockpitScreen):
     def do_panel_device(self) -> None:
         self.go_to_panel("device")
 
+    def do_panel_alarms(self) -> None:
+        self.go_to_panel("alarms")
+
     def do_panel_events(self) -> None:
         self.go_to_panel("events")
 
@@ -156,7 +186,10 @@ class TrainScreen(CockpitScreen):
         return True
 
     def do_open(self) -> None:
-        self.query_one("#rollout-table", Table).action_choose()
+        if self.current_panel != "alarms":
+            self.query_one("#rollout-table", Table).action_choose()
+        elif (model := self.cockpit.model) is not None and (alarms := newest_first(model)):
+            self.app.push_screen(AlarmScreen(alarms))
 
     @on(Table.Chosen)
     def _open_rollout(self, event: Table.Chosen) -> None:

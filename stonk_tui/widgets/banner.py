@@ -49,6 +49,13 @@ def sentence(view: RunModel, now: float) -> Content:
             ("p", "bold $gold"),
             " goes on",
         )
+    if state == "prepared":
+        return Content.assemble(
+            head,
+            "  nothing runs yet; run.yaml may be edited.  ",
+            ("G", "bold $gold"),
+            " starts it",
+        )
     if state == "stale":
         ago = _ago(history.last_time, now)
         return Content.assemble(

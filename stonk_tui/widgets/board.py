@@ -1,7 +1,7 @@
 """Where the panels stand: one pure function from a size to places.
 
-Two arrangements. *Wide* (from 100 columns and 30 rows): all panels at once on a grid
-of three columns. *Folded* (down to 60 by 20): reward and breakdown on top, and one
+Two arrangements. *Wide* (from 100 columns and 35 rows of terminal): all panels at once on a
+grid of three columns. *Folded* (down to 60 by 20): reward and breakdown on top, and one
 place below that shows the rollouts or whichever other panel is asked for.
 """
 
@@ -12,9 +12,19 @@ from textual.geometry import Offset, Region, Size, Spacing
 from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.widget import Widget
 
-PANELS = ("reward", "saiyan", "breakdown", "market", "health", "rollouts", "device", "events")
+PANELS = (
+    "reward",
+    "saiyan",
+    "breakdown",
+    "market",
+    "health",
+    "rollouts",
+    "device",
+    "alarms",
+    "events",
+)
 FOLDED_TOP = ("reward", "breakdown")
-WIDE = Size(100, 28)
+WIDE = Size(100, 32)
 
 
 def is_wide(size: Size) -> bool:
@@ -38,19 +48,22 @@ def places(size: Size, slot: str = "rollouts", zoomed: str | None = None) -> Map
     right = min(64, max(38, width // 3))
     left = width - right
     half = left // 2
-    middle = 10
+    middle = 10 if height < 40 else 11
     top = max(12, (height - middle) * 48 // 100)
     bottom = height - middle - top
-    device = min(9, max(6, bottom - 5))
+    device = min(9, bottom - max(4, bottom // 3))
+    events = min(9, max(4, bottom // 3))
+    under = top + middle
     return {
         "reward": Region(0, 0, left, top),
         "saiyan": Region(left, 0, right, top),
         "breakdown": Region(0, top, half, middle),
         "market": Region(half, top, left - half, middle),
         "health": Region(left, top, right, middle),
-        "rollouts": Region(0, top + middle, left, bottom),
-        "device": Region(left, top + middle, right, device),
-        "events": Region(left, top + middle + device, right, bottom - device),
+        "rollouts": Region(0, under, left, bottom - events),
+        "events": Region(0, under + bottom - events, left, events),
+        "device": Region(left, under, right, device),
+        "alarms": Region(left, under + device, right, bottom - device),
     }
 
 

@@ -9,7 +9,7 @@ import math
 import sys
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.content import Content
 from textual.geometry import Size
@@ -29,6 +29,8 @@ class Line:
     values: Sequence[float]
     style: str
     label: str = ""
+    marker: str = ""
+    """The character that stands at each point of what is no curve but a few measurements."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ def _finite(line: Line) -> Line:
         for step, value in zip(line.steps, line.values, strict=False)
         if (number := known(value)) is not None
     ]
-    return Line([step for step, _ in pairs], [value for _, value in pairs], line.style, line.label)
+    steps, values = [step for step, _ in pairs], [value for _, value in pairs]
+    return replace(line, steps=steps, values=values)
 
 
 def _limits(picture: Picture, lines: Sequence[Line]) -> tuple[float, float]:
@@ -258,12 +261,28 @@ def _curves(
     """
     grid: list[list[_Cell]] = [[(" ", "")] * columns for _ in range(height)]
     for line in lines:
+        if line.marker:
+            _put_points(grid, line, x_limits, y_limits)
+            continue
         drawn = _braille(line, x_limits, y_limits, columns, height)
         for cells, characters in zip(grid, drawn, strict=False):
             for column, character in enumerate(characters[:columns]):
                 if character not in _BLANK:
                     cells[column] = (character, line.style)
     return grid
+
+
+def _put_points(
+    grid: list[list[_Cell]],
+    line: Line,
+    x_limits: tuple[float, float],
+    y_limits: tuple[float, float],
+) -> None:
+    last = len(grid[0]) - 1
+    for step, value in zip(line.steps, line.values, strict=True):
+        column = round((step - x_limits[0]) / (x_limits[1] - x_limits[0]) * last)
+        if 0 <= column <= last:
+            grid[_row_of(value, *y_limits, len(grid))][column] = (line.marker, line.style)
 
 
 def _braille(

@@ -18,7 +18,7 @@ class HappeningsPanel(Panel):
     """The event log, newest first."""
 
     noun = "Events"
-    number = 8
+    number = 9
     explanation: ClassVar[str] = (
         "What the run did and what it was told: states, checkpoints, commands and their answers, "
         "warnings. Newest first. The log screen has all of it, and the worker's own output."

@@ -15,8 +15,11 @@ from stonk_tui.widgets.panel import Panel, rows
 from stonk_tui.widgets.text import line
 
 CHART_SECONDS = 1.0
+VALIDATED = "◆"
+VALIDATED_STYLE = "$secondary"
 
 _WAITING = {
+    "prepared": "Promoted, and waits to be started.",
     "starting": "The worker starts: it loads the model and the market data.",
     "warming_up": "A short supervised warm-up teaches the answer format.",
     "training": "The first rollouts are being sampled; the curve begins with the first step.",
@@ -32,8 +35,9 @@ class RewardPanel(Panel):
     number = 1
     explanation: ClassVar[str] = (
         "The mean reward of each step's rollouts: the weighted sum of all components. The bright "
-        "line is an exponential mean over about twelve steps, computed on the whole series. The "
-        "figure at the right is that mean now, and its straight-line trend over the last 100 steps."
+        "line is an exponential mean over about twelve steps, computed on the whole series; each ◆ "
+        "is a validation, never shaped, which may lie elsewhere for that alone. The figure at "
+        "the right is that mean now, and its straight-line trend over the last 100 steps."
     )
     DEFAULT_CSS = """
     RewardPanel .body { height: auto; }
@@ -56,16 +60,23 @@ class RewardPanel(Panel):
             return self._before_the_first_step(view, width, height)
         self._body.display = False
         self._chart.display = True
-        key = ("reward", len(series.steps), series.steps[-1], len(view.history.checkpoints))
+        validated = view.history.series.get("validation/reward/total", Series())
+        key = (
+            "reward",
+            len(series.steps),
+            series.steps[-1],
+            len(view.history.checkpoints),
+            len(validated.steps),
+        )
         if self._drawn != key:
             is_first = self._drawn[:1] != key[:1]
             if is_first or time.monotonic() - self._drawn_at >= CHART_SECONDS:
                 self._drawn, self._drawn_at = key, time.monotonic()
-                self._chart.draw(_reward_picture(view, series))
+                self._chart.draw(_reward_picture(view, series, validated))
             elif not self._is_due_later:
                 self._is_due_later = True
                 self.set_timer(CHART_SECONDS, self._draw_what_waited)
-        return _answer(series, width), Content("")
+        return _answer(series, validated, width), Content("")
 
     def _draw_what_waited(self) -> None:
         self._is_due_later = False
@@ -103,7 +114,7 @@ def _activity(view: RunModel, loss: Series | None, width: int) -> Content:
             (look.word, "bold"),
         ),
         line(detail, "$quiet")
-        if detail and state != "stale"
+        if detail and state not in ("stale", "prepared")
         else Content.styled(_WAITING.get(state, ""), "$quiet"),
     ]
     progress = view.history.progress
@@ -148,36 +159,46 @@ def _progress_lines(progress: Progress, width: int) -> list[Content | str]:
     ]
 
 
-def _reward_picture(view: RunModel, series: Series) -> Picture:
+def _reward_picture(view: RunModel, series: Series, validated: Series) -> Picture:
     steps = list(series.steps)
     values = [figures.known(value) or 0.0 for value in series.values]
     checkpoints = view.history.checkpoints
-    marks = tuple(
+    marks = [
         Mark(
             point.step,
             "ckpt ★" if point.name == view.history.best else "ckpt",
             "$gold" if point.name == view.history.best else "$quiet",
         )
         for point in checkpoints
-    )
+    ]
+    if view.promotion is not None:
+        marks.append(Mark(0, "promoted", "$gold"))
     return Picture(
         lines=(
             Line(steps, values, "$faint", "each step"),
             Line(steps, chart.smooth(values), "$total", "smoothed"),
+            Line(
+                list(validated.steps),
+                list(validated.values),
+                VALIDATED_STYLE,
+                "validation",
+                VALIDATED,
+            ),
         ),
-        marks=marks,
+        marks=tuple(marks),
         empty="no reward yet",
     )
 
 
-def _answer(series: Series, width: int) -> Content:
+def _answer(series: Series, validated: Series, width: int) -> Content:
     values = [figures.known(value) or 0.0 for value in series.values]
     now = chart.smooth(values)[-1] if values else None
     slope = chart.trend(series.steps, values)
-    return Content.assemble(
-        (figures.fixed(now), "bold $total"),
-        *_trend_words(slope, width),
-    )
+    answer = Content.assemble((figures.fixed(now), "bold $total"), *_trend_words(slope, width))
+    if validated.values and width >= 60:
+        newest = figures.fixed(validated.values[-1])
+        answer += Content.assemble((f"   {VALIDATED} ", VALIDATED_STYLE), f"validated {newest}")
+    return answer
 
 
 def _trend_words(slope: float | None, width: int) -> list[tuple[str, str]]:

@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 from textual.content import Content
 
 from stonk_tui.feed import RunModel
-from stonk_tui.theme import UNKNOWN, Look
+from stonk_tui.theme import DOWN, UP, Look
 from stonk_tui.widgets import figures
-from stonk_tui.widgets.panel import Panel, rows
+from stonk_tui.widgets.panel import Panel, rows, spread
+from stonk_tui.widgets.text import line
 
-FULL_POWER = 10_000
+FULL_POWER = 9001
 
 _ON = Look("●", "on", "$good")
-_NEAR = Look("◐", "half way", "$gold")
+_NEAR = Look("◐", "near", "$gold")
 _OFF = Look("○", "off", "$quiet")
 
 
@@ -25,7 +26,7 @@ class _Kind:
     label: str
     relation: str
     is_share: bool
-    needed: int | None
+    needed: int
     """Times in a row that light it."""
     series: str
     goal: float | None
@@ -35,34 +36,17 @@ class _Kind:
 _KINDS = {
     "reward": _Kind("rubric reward", ">", False, 10, "rubric/total", 0.7),
     "accuracy": _Kind("accuracy", ">", True, 2, "validation/accuracy", 0.8),
-    "reasoning": _Kind("reasoning", "≥", False, None, "validation/rubric/reasoning", 0.3),
-    "settled": _Kind("settled", "", False, None, "validation/reward/total", None),
+    "reasoning": _Kind("reasoning", "≥", False, 1, "validation/rubric/reasoning", 0.3),
+    "settled": _Kind("settled", "", False, 1, "validation/reward/total", None),
 }
 _ORDER = tuple(_KINDS)
 
-
-def power_level(milestones: Sequence[Mapping[str, Any]]) -> int:
-    """How far the four indicators are, from 0 to 10 000.
-
-    Each gives a quarter: all of it when it is on, else 2500 × value ÷ threshold, clipped to
-    0…2500. ``settled`` has no way to go, it is so or not: it gives its quarter only when on.
-    """
-    total = 0.0
-    for milestone in milestones:
-        total += _progress(milestone) * FULL_POWER / 4
-    return round(min(total, FULL_POWER))
-
-
-def _progress(milestone: Mapping[str, Any]) -> float:
-    if milestone.get("on") is True:
-        return 1.0
-    value, threshold = (
-        figures.known(milestone.get("value")),
-        figures.known(milestone.get("threshold")),
-    )
-    if milestone.get("name") == "settled" or value is None or threshold is None or threshold <= 0:
-        return 0.0
-    return min(1.0, max(0.0, value / threshold))
+_BASELINES = {
+    "always_up": f"always {UP.glyph}",
+    "always_down": f"always {DOWN.glyph}",
+    "momentum": "momentum",
+    "base_model": "base model",
+}
 
 
 class SaiyanPanel(Panel):
@@ -71,55 +55,66 @@ class SaiyanPanel(Panel):
     noun = "Super Saiyan"
     number = 2
     explanation: ClassVar[str] = (
-        "Four indicators: rubric reward above 0.70 for ten batches in a row, validation accuracy "
-        "above 80 % twice in a row, reasoning quality of at least 0.30 of 0.40, and a course that "
-        "has settled. The power level adds a quarter of 10 000 for each, in proportion to how far "
-        "it is. All four together are a suggestion: promotion is a person's decision."
+        "Four indicators: rubric reward above 0.70 for ten batches in a row; validation accuracy "
+        "above 80 % twice in a row, with its interval (resampled by whole days) above the best "
+        "baseline; reasoning of at least 0.30 of 0.40; and a course that has settled: no trend, "
+        "|t| < 2. A light counts its run as k/needed, and the power level rises with the distance "
+        "that each has come: over 9000 only when all four are on. All four together are a "
+        "suggestion: promotion is a person's decision."
     )
+    DEFAULT_CSS = """
+    SaiyanPanel.-power-1 { border: round $gold; }
+    SaiyanPanel.-power-2 { border: heavy $gold; }
+    SaiyanPanel.-power-3 { border: heavy $total; }
+    """
 
     def draw(self, view: RunModel, width: int, height: int) -> tuple[Content, Content]:
         milestones = _ordered(view.history.milestones)
-        level = power_level(milestones)
-        roomy = height >= 4 * 3 + 2
+        power = view.history.power
+        each = max(1, (height - 2) // len(milestones))
         lines: list[Content | str] = []
         for milestone in milestones:
-            lines += _indicator(view, milestone, width, roomy=roomy, terse=height < 8)
+            lines += _indicator(view, milestone, width)[:each]
         lights = sum(milestone.get("on") is True for milestone in milestones)
         if height >= len(lines) + 4:
             lines.append("")
         if height >= len(lines) + 2:
-            lines.append(_gauge(level, width))
+            lines.append(_gauge(power, width))
         if height >= len(lines) + 1:
             lines.append(_verdict(view, lights))
-        figure = figures.whole(level) if milestones and view.history.step else UNKNOWN
-        return Content.assemble(("power ", "$quiet"), (figure, "bold $gold")), rows(*lines)
+        return Content.assemble(("power ", "$quiet"), (figures.whole(power), "bold $gold")), rows(
+            *lines
+        )
 
     @staticmethod
     def folded(view: RunModel, width: int) -> Content:
         """Four lights in one line, the power level at its end."""
-        milestones = _ordered(view.history.milestones)
-        pieces = []
-        for milestone in milestones:
-            look = _look(milestone)
-            kind = _kind(milestone)
-            value, threshold = _value(milestone, kind), _threshold(milestone, kind)
-            goal = f" {value}{kind.relation}{threshold}" if threshold else ""
-            pieces.append(
-                Content.assemble(
-                    (f"{look.glyph} ", look.style),
-                    (kind.label.replace("rubric ", ""), "$quiet"),
-                    goal.replace(" %", "%", 2).replace("0.", "."),
-                )
-            )
-        level = power_level(milestones) if view.history.step else None
-        figure = Content.styled(f"{figures.whole(level):>6}", "bold $gold")
+        figure = Content.styled(f"{figures.whole(view.history.power):>5}", "bold $gold")
         tail = Content.assemble(("power ", "$quiet"), figure)
-        body = Content("  ").join(pieces)
+        body = glance(view.history.milestones)
         if body.cell_length + tail.cell_length + 2 > width:
             tail = figure
         if body.cell_length + tail.cell_length > width:
             return body.truncate(width, ellipsis=True)
         return Content.assemble(body, " " * (width - body.cell_length - tail.cell_length), tail)
+
+
+def glance(milestones: Sequence[Mapping[str, Any]]) -> Content:
+    """The four lights with value and threshold, in one line."""
+    pieces = []
+    for milestone in _ordered(milestones):
+        look = _look(milestone)
+        kind = _kind(milestone)
+        value, threshold = _value(milestone, kind), _threshold(milestone, kind)
+        goal = f" {value}{kind.relation}{threshold}" if threshold else f" {look.word}"
+        pieces.append(
+            Content.assemble(
+                (f"{look.glyph} ", look.style),
+                (kind.label.removeprefix("rubric "), "$quiet"),
+                goal.replace(" %", "%", 2).replace("0.", "."),
+            )
+        )
+    return Content("  ").join(pieces)
 
 
 def _ordered(milestones: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -132,17 +127,26 @@ def _kind(milestone: Mapping[str, Any]) -> _Kind:
     return _KINDS[str(milestone.get("name"))]
 
 
+def _progress(milestone: Mapping[str, Any]) -> float:
+    """How far along a bar the value stands; a course is settled or not, without degrees."""
+    if milestone.get("on") is True:
+        return 1.0
+    value = figures.known(milestone.get("value"))
+    threshold = figures.known(milestone.get("threshold"))
+    if milestone.get("name") == "settled" or value is None or threshold is None or threshold <= 0:
+        return 0.0
+    return min(1.0, max(0.0, value / threshold))
+
+
 def _look(milestone: Mapping[str, Any]) -> Look:
     if milestone.get("on") is True:
         return _ON
-    return _NEAR if _progress(milestone) >= 0.5 else _OFF
+    return _NEAR if _progress(milestone) >= 0.75 else _OFF
 
 
 def _value(milestone: Mapping[str, Any], kind: _Kind) -> str:
     value = milestone.get("value")
-    if kind.is_share:
-        return figures.share(value)
-    return figures.small(value) if milestone.get("name") == "settled" else figures.fixed(value)
+    return figures.share(value) if kind.is_share else figures.fixed(value)
 
 
 def _threshold(milestone: Mapping[str, Any], kind: _Kind) -> str:
@@ -152,65 +156,109 @@ def _threshold(milestone: Mapping[str, Any], kind: _Kind) -> str:
     return figures.share(threshold) if kind.is_share else figures.fixed(threshold)
 
 
-def _indicator(
-    view: RunModel, milestone: Mapping[str, Any], width: int, *, roomy: bool, terse: bool
-) -> list[Content | str]:
-    look, kind = _look(milestone), _kind(milestone)
-    goal = _threshold(milestone, kind)
-    on = milestone.get("on") is True
-    streak = figures.known(milestone.get("streak"))
-    if kind.needed and streak is not None:
-        tail = f"{streak:.0f}/{kind.needed} in a row"
-    elif milestone.get("name") == "settled":
-        tail = "yes" if on else "not yet"
-    else:
-        tail = ""
-    if width < 34:
-        tail = tail.replace(" in a row", "")
-    value = "" if milestone.get("name") == "settled" else f"{_value(milestone, kind):>5}"
-    head = Content.assemble(
-        (f"{look.glyph} ", look.style),
-        (f"{kind.label:<13}", "bold" if on else "$ink"),
-        (f" {value}", f"bold {look.style if on else '$ink'}"),
-        (f" {kind.relation} {goal}" if goal else "", "$quiet"),
+def _indicator(view: RunModel, milestone: Mapping[str, Any], width: int) -> list[Content | str]:
+    """An indicator's lines, what matters most first: a panel shows as many as it has room for."""
+    kind = _kind(milestone)
+    course = _course(view, milestone, kind, width)
+    why = Content.assemble(
+        "  ", line(milestone.get("why") or "", "$quiet", limit=max(1, width - 2))
     )
-    gap = width - head.cell_length - len(tail)
-    first = Content.assemble(head, " " * gap, (tail, "$quiet")) if gap > 0 else head
-    if terse:
-        return [first]
-    lines: list[Content | str] = [first]
-    if kind.relation:
-        done, rest = figures.meter(_progress(milestone), width - 2)
-        lines.append(Content.assemble("  ", (done, look.style), (rest, "$faint")))
+    if milestone.get("name") == "accuracy":
+        return [_head(milestone, kind, width), _claim(view, width), course, why]
+    if milestone.get("name") == "settled":
+        head = _head(milestone, kind, width)
+        return [head, why, course] if why.plain.strip() else [head, course]
+    return [_head(milestone, kind, width), course, why]
+
+
+def _head(milestone: Mapping[str, Any], kind: _Kind, width: int) -> Content:
+    """Light, name, value, threshold, and at the right the word and the streak."""
+    look, goal = _look(milestone), _threshold(milestone, kind)
+    on = milestone.get("on") is True
+    if milestone.get("name") == "settled":
+        figure, relation = _trend(milestone)
     else:
-        lines.append(Content.styled(f"  {_settling(milestone)}", "$quiet"))
-    if roomy:
-        series = view.history.series.get(kind.series)
-        course = figures.sparkline(series.values if series else [], width - 2)
-        lines.append(Content.styled(f"  {course}", "$course") if kind.relation else "")
-    return lines
+        figure, relation = (
+            f"{_value(milestone, kind):>5}",
+            f" {kind.relation} {goal}" if goal else "",
+        )
+    label = f"{kind.label:<14}" if width >= 40 else f"{kind.label.removeprefix('rubric '):<10}"
+    left = Content.assemble(
+        (f"{look.glyph} ", look.style),
+        (label, "bold" if on else "$ink"),
+        (figure, f"bold {look.style if on else '$ink'}"),
+        (relation, "$quiet"),
+    )
+    streak, needed = figures.known(milestone.get("streak")), figures.known(milestone.get("needed"))
+    needed = kind.needed if needed is None else needed
+    count = f" {streak:.0f}/{needed:.0f}" if streak is not None and needed > 1 else ""
+    right = Content.assemble((look.word, look.style), (count, "$quiet"))
+    return spread(left, right, width)
 
 
-def _settling(milestone: Mapping[str, Any]) -> str:
+def _trend(milestone: Mapping[str, Any]) -> tuple[str, str]:
     """How far from level the course is: its trend's t statistic."""
     value, limit = figures.known(milestone.get("value")), figures.known(milestone.get("threshold"))
     if value is None or limit is None:
-        return "too few steps to tell"
-    relation = "<" if abs(value) < limit else "≥"
-    return f"trend |t| {figures.fixed(abs(value), 1)} {relation} {figures.fixed(limit, 1)}"
+        return "    ·", ""
+    return f"{figures.fixed(abs(value), 1):>5}", f" < {figures.fixed(limit, 1)} |t|"
 
 
-def _gauge(level: int, width: int) -> Content:
+def _course(view: RunModel, milestone: Mapping[str, Any], kind: _Kind, width: int) -> Content:
+    """A bar to the threshold, and the series behind it as little columns."""
+    look, room = _look(milestone), width - 2
+    series = view.history.series.get(kind.series)
+    columns = max(6, room // 3) if kind.relation else room
+    sparks = figures.sparkline(series.values[-400:] if series else [], columns)
+    if not kind.relation:
+        return Content.styled(f"  {sparks}", "$course")
+    done, rest = figures.meter(_progress(milestone), room - columns - 2)
+    return Content.assemble("  ", (done, look.style), (rest, "$faint"), "  ", (sparks, "$course"))
+
+
+def best_baseline(metrics: Mapping[str, float]) -> str:
+    """The best of what needs no training, on the rows of the newest validation, in words."""
+    known = [
+        (value, words)
+        for name, words in _BASELINES.items()
+        if (value := figures.known(metrics.get(f"validation/baseline/{name}"))) is not None
+    ]
+    if not known:
+        return ""
+    value, words = max(known)
+    return f"{words} {figures.share(value)}"
+
+
+def _claim(view: RunModel, width: int) -> Content:
+    """The accuracy's interval and n, and the best baseline on the same rows."""
+    metrics = view.history.metrics
+    name = "validation/accuracy"
+    interval = figures.interval(metrics.get(f"{name}/day_low"), metrics.get(f"{name}/day_high"))
+    interval = interval or figures.interval(metrics.get(f"{name}/low"), metrics.get(f"{name}/high"))
+    if not interval:
+        return Content.styled("  not validated yet", "$quiet")
+    claim = Content(f"  {interval}")
+    count = figures.known(metrics.get(f"{name}/n"))
+    if count is not None:
+        claim = claim.append_text(f" n={figures.whole(count)}", "$quiet")
+    baseline = best_baseline(metrics)
+    if baseline and claim.cell_length + len(baseline) + 2 <= width:
+        claim = claim.append_text(f"  {baseline}", "$quiet")
+    return claim
+
+
+def _gauge(power: int | None, width: int) -> Content:
     head = f"{'power':<7}"
-    done, rest = figures.meter(level / FULL_POWER, width - len(head))
+    level = figures.known(power)
+    done, rest = figures.meter(0.0 if level is None else level / FULL_POWER, width - len(head))
     return Content.assemble((head, "bold $gold"), (done, "$gold"), (rest, "$faint"))
 
 
 def _verdict(view: RunModel, lights: int) -> Content:
-    if lights == 4:
-        return Content.styled("All four lights are on. Over 9000.", "bold $gold")
+    if lights == len(_ORDER):
+        return Content.assemble(("All four on: over 9000.  P", "bold $gold"), " promotes")
     due = _steps_to_validation(view)
-    when = f" · next check in {due} steps" if due else ""
+    when = f" · validates in {due} step{'' if due == 1 else 's'}" if due else ""
     return Content.styled(f"{lights} of 4 on{when}", "$quiet")
 
 

@@ -52,6 +52,10 @@ class StateLine(Widget):
             ("stonk-tui", "bold $gold"), (" › ", "$quiet"), line(view.run.id, "bold $ink", limit=60)
         )
         right = Content.assemble((f"{look.glyph} {look.word}", f"bold {look.style}"))
+        for origin in _origins(view):
+            if left.cell_length + origin.cell_length + right.cell_length + 4 <= width:
+                left = Content.assemble(left, "  ", origin)
+                break
         extras = [self._device(view), self._memory(view)]
         if self._read_only:
             extras.insert(0, Content.styled("read-only", "$warn"))
@@ -130,6 +134,18 @@ class StateLine(Widget):
         if worker is not None:
             return Content.assemble(figures.gib(worker), (" GiB", "$quiet"))
         return Content.assemble(figures.fixed(peak, 1), (" GiB peak", "$quiet"))
+
+
+def _origins(view: RunModel) -> list[Content]:
+    """Where a Stage II run comes from, in full and in short; nothing for others."""
+    record = view.promotion or {}
+    if not record:
+        return []
+    parent, name = record.get("parent"), line(record.get("checkpoint"), "$quiet", limit=40)
+    if parent is None:
+        return [Content.assemble(("from ", "$quiet"), name)]
+    run = Content.assemble(("from ", "$quiet"), line(parent, "$quiet", limit=60))
+    return [Content.assemble(run, (":", "$quiet"), name), run]
 
 
 def _length(pieces: list[Content]) -> int:

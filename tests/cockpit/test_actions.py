@@ -11,7 +11,8 @@ from textual.binding import Binding
 from engine.runs.control import ControlServer
 from engine.runs.store import EventStore
 from stonk_tui import actions
-from stonk_tui.app import ActionProvider, Cockpit
+from stonk_tui.app import Cockpit
+from stonk_tui.palette import ActionProvider
 from stonk_tui.screens import confirm
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen, help_text

@@ -100,6 +100,25 @@ def test_run_is_followed_while_it_is_written(
     ]
 
 
+def test_alarms_and_all_four_lights_are_plain_lines(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = EventStore(run.database)
+    store.event("checkpoint", {"name": "step-000012", "best": True}, step=12)
+    alarm = {"name": "kl", "title": "KL 1.3 nats\x1b[2J", "explanation": "", "advice": ""}
+    store.event("alarm", alarm | {"on": True}, step=12)
+    store.event("alarm", alarm | {"on": False}, step=14)
+    store.event("super_saiyan", {"power": 9001, "step": 14, "suggestion": "step-000012"}, step=14)
+    store.event("state", {"state": "finished"})
+    store.close()
+    follow(run)
+    assert capsys.readouterr().out.splitlines()[1:4] == [
+        "warning: alarm: KL 1.3 nats␛[2J",
+        "alarm over: KL 1.3 nats␛[2J",
+        "Super Saiyan: all four indicators are on; step-000012 is the one to promote",
+    ]
+
+
 def test_what_is_not_known_is_left_out(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,38 @@ def _on_a_gpu() -> recorded.Recording:
     return _living(recording)
 
 
+def _with_alarms() -> recorded.Recording:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.is_loaded()
+    recording.state("training")
+    recording.validates()
+    recording.trains(60)
+    recording.raises()
+    recording.trains(4)
+    recording.raises("entropy_collapse", "entropy 0.03 nats a token, below 0.05")
+    return _living(recording)
+
+
+def _super_saiyan() -> recorded.Recording:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.is_loaded()
+    recording.state("training")
+    recording.validates()
+    recording.trains(100)
+    recording.lights_all()
+    return _living(recording)
+
+
+def _prepared() -> recorded.Recording:
+    recording = recorded.promote(recorded.record(60, state="finished"))
+    recording.store.close()
+    for file in recording.run.path.glob("events.db*"):
+        file.unlink()
+    return recording
+
+
 def _living(recording: recorded.Recording) -> recorded.Recording:
     recording.closes()
     recording.run.record_worker()
@@ -68,6 +100,10 @@ STATES: dict[str, Callable[[], recorded.Recording]] = {
     "stale": lambda: recorded.record(60, state="stale"),
     "failed": lambda: recorded.record(60, state="failed"),
     "finished": lambda: recorded.record(60, state="finished"),
+    "alarms": _with_alarms,
+    "super_saiyan": _super_saiyan,
+    "prepared": _prepared,
+    "stage2": recorded.record_stage2,
 }
 
 
@@ -77,7 +113,8 @@ def _compare(
     size: tuple[int, int],
     *keys: str,
 ) -> bool:
-    now = recording.now if recording else recorded.START + 4000
+    has_events = recording is not None and recording.run.database.exists()
+    now = recording.now if recording and has_events else recorded.START + 4000
     app = Cockpit(recording.run if recording else None, clock=lambda: now, machine=MACHINE)
 
     async def be_ready(pilot: Pilot[None]) -> None:
@@ -119,14 +156,21 @@ def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize(("name", "key"), [("log", "l"), ("help", "question_mark"), ("stop", "S")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("log", "l"), ("help", "question_mark"), ("stop", "S"), ("promote", "P")]
+)
 def test_other_screens(
     snap_compare: SnapCompare, name: str, key: str, size: tuple[int, int]
 ) -> None:
     assert _compare(snap_compare, recorded.record(60), size, key)
 
 
-@pytest.mark.parametrize("panel", range(1, 9))
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_alarm_explained(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, _with_alarms(), size, "8", "enter")
+
+
+@pytest.mark.parametrize("panel", range(1, 10))
 def test_zoomed_panel(snap_compare: SnapCompare, panel: int) -> None:
     assert _compare(snap_compare, _on_a_gpu(), (120, 40), str(panel), "z")
 

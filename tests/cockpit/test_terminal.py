@@ -224,3 +224,24 @@ def test_killed_cockpit_leaves_the_worker_alone() -> None:
     finally:
         worker.kill()
         worker.wait()
+
+
+def test_new_alarm_rings_the_terminal_and_its_text_cannot_end_the_sequence() -> None:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.is_loaded()
+    recording.state("training")
+    recording.trains(3)
+    recording.store.flush()
+    recording.run.record_worker()
+    with terminal(recording.run.path) as screen:
+        screen.until(lambda: screen.shows("3/500"))
+        assert b"\x1b]9;" not in screen.output
+        recording.raises("kl", "KL 1.3 nats\x07\x1b]52;c;aGFja2Vk\x07")
+        recording.store.flush()
+        screen.until(lambda: b"\x1b]9;" in screen.output)
+        screen.until(lambda: screen.shows("1 alarm"))
+        (sent,) = re.findall(rb"\x07\x1b\]9;([^\x07\x1b]*)\x07", screen.output)
+        assert sent.decode() == "stonk-tui: alarm: KL 1.3 nats␇␛]52;c;aGFja2Vk␇"
+        assert b"\x1b]52" not in screen.output
+    recording.store.close()

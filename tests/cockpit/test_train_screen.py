@@ -7,7 +7,6 @@ from textual.geometry import Size
 
 from stonk_tui.screens.rollout import RolloutScreen
 from stonk_tui.widgets.board import PANELS, places
-from stonk_tui.widgets.saiyan import power_level
 from tests import recorded
 from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
 
@@ -24,6 +23,7 @@ async def test_every_panel_is_on_a_wide_screen_with_its_answer() -> None:
             "Health",
             "Rollouts",
             "Device",
+            "Alarms",
             "Events",
         ):
             assert noun in text
@@ -32,7 +32,7 @@ async def test_every_panel_is_on_a_wide_screen_with_its_answer() -> None:
         assert re.search(r"format +\.20 .* 1\.00", text)
         assert "per 100 steps" in text
         # The preset validates every 10 steps.
-        assert "next check in 2 steps" in text
+        assert "validates in 2 steps" in text
 
 
 async def test_folded_screen_keeps_the_lights_and_the_market_in_a_line_each() -> None:
@@ -182,7 +182,7 @@ async def test_new_rollouts_do_not_move_the_row_that_is_being_looked_at() -> Non
 
 def test_all_panels_have_a_place_that_fits_and_no_two_overlap() -> None:
     for width in (100, 120, 160, 200, 300):
-        for height in (28, 36, 56, 90):
+        for height in (32, 37, 56, 90):
             regions = list(places(Size(width, height)).values())
             assert len(regions) == len(PANELS)
             assert sum(region.area for region in regions) == width * height
@@ -199,19 +199,85 @@ def test_folded_arrangement_fills_the_room_for_every_slot(slot: str) -> None:
     assert sum(region.area for region in regions.values()) == 80 * 19
 
 
-def test_power_level_adds_a_quarter_for_each_indicator_by_its_progress() -> None:
-    # 0.35/0.70 → 1250, 0.60/0.80 → 1875, on → 2500, settled is no matter of degree → 0
-    milestones = [
-        {"name": "reward", "value": 0.35, "threshold": 0.7, "on": False, "streak": 0},
-        {"name": "accuracy", "value": 0.6, "threshold": 0.8, "on": False, "streak": 0},
-        {"name": "reasoning", "value": 0.31, "threshold": 0.3, "on": True, "streak": 1},
-        {"name": "settled", "value": 1.9, "threshold": 2.0, "on": False, "streak": 0},
-    ]
-    assert power_level(milestones) == 1250 + 1875 + 2500
+async def test_market_panel_tells_sides_with_intervals_and_what_training_pays() -> None:
+    recording = recorded.record(60)
+    async with opened(cockpit(recording.run, now=recording.now)) as pilot:
+        text = text_of(pilot.app)
+        # Over the last 200 calls, not the batch.
+        assert re.search(r"called +▲ 64 %.* market ▲ 51 %", text)
+        assert re.search(r"on ▲ days +\d+ % \[\d+, \d+\] n=16", text)
+        assert re.search(r"on ▼ days +\d+ % \[\d+, \d+\] n=16", text)
+        assert re.search(r"says +\d+ % true \d+ % ", text)
+        assert "pays      ▲×0.91 ▼×1.00" in text
+        await pilot.press("4", "z")
+        await settle(pilot)
+        assert "too many ▲ by 13" in text_of(pilot.app)
 
 
-def test_power_level_is_full_when_all_are_on_and_zero_when_nothing_is_known() -> None:
-    names = ("reward", "accuracy", "reasoning", "settled")
-    assert power_level([{"name": name, "on": True} for name in names]) == 10_000
-    assert power_level([{"name": name, "value": None} for name in names]) == 0
-    assert power_level([{"name": "reward", "value": -3, "threshold": 0.7}]) == 0
+async def test_market_panel_falls_back_to_the_batch_where_no_window_is_kept() -> None:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.state("training")
+    shares = {"reward/total": 0.4, "calls/up_share": 0.75, "market/up_share": 0.5}
+    recording.store.event("step", {"metrics": shares}, step=1)
+    recording.closes()
+    recording.run.record_worker()
+    async with opened(cockpit(recording.run)) as pilot:
+        assert re.search(r"called +▲ 75 %.* market ▲ 50 %", text_of(pilot.app))
+        assert "pays" not in text_of(pilot.app)
+
+
+async def test_breakdown_marks_components_that_are_not_paid_in_full() -> None:
+    recording = recorded.record(60)
+    async with opened(cockpit(recording.run, now=recording.now)) as pilot:
+        text = text_of(pilot.app)
+        assert re.search(r"direction +\.35.*[▲▼─]×", text)
+        assert re.search(r"magnitude +\.20.*[▲▼─]×", text)
+        assert not re.search(r"confidence +\.10[^│]*×", text)
+        assert "× ▲ calls 0.91, ▼ calls 1.00" in text
+    recording = recorded.record(2)
+    async with opened(cockpit(recording.run, now=recording.now)) as pilot:
+        assert "×" not in text_of(pilot.app).split("Market")[0].replace("×0.", "")
+
+
+async def test_rollout_shows_the_factor_and_its_parts_sum_to_the_reward() -> None:
+    recording = recorded.record_stage2(2)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await until(pilot, lambda: app.model is not None and app.model.rollouts)
+        table = app.screen.query_one("#rollout-table")
+        await until(pilot, lambda: table.rows)  # type: ignore[attr-defined]
+        while "▲" not in table.rows[table._cursor].cells[3].plain:  # type: ignore[attr-defined]
+            await pilot.press("down")
+        await pilot.press("enter")
+        await settle(pilot)
+        text = text_of(app)
+        assert "× 0.94 for its side" in text or "× 0.93 for its side" in text
+        assert "the parts were adjusted" not in text
+
+
+async def test_reward_chart_shows_validations_as_points_of_their_own() -> None:
+    recording = recorded.record(60)
+    async with opened(cockpit(recording.run, now=recording.now)) as pilot:
+        # One before the first step, one at step 50, and the legend's.
+        await until(pilot, lambda: text_of(pilot.app).count("◆") == 3)
+        assert "◆ validated 0.43" in text_of(pilot.app)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_folded"), [((120, 34), True), ((120, 35), False), ((99, 60), True)]
+)
+async def test_arrangement_is_folded_exactly_where_all_panels_have_no_room(
+    size: tuple[int, int], is_folded: bool
+) -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app, (80, 24)) as pilot:
+        await pilot.resize_terminal(*size)
+        await settle(pilot)
+        await settle(pilot)
+        assert app.screen.has_class("-folded") is is_folded
+        # The folded line and the panel never say the same twice.
+        text = text_of(app)
+        assert ("2 Super Saiyan" in text) is not is_folded
+        assert ("accuracy ·>80%" in text or "reward ." in text) is is_folded

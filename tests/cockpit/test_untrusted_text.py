@@ -4,6 +4,7 @@ A run full of markup, terminal escapes and bidirectional marks, in every field t
 hold text, is driven through every screen.
 """
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.app import App
 from textual.color import Color
+from textual.widgets import Button, Input
 
 from engine.runs.store import RolloutRecord
 from engine.task import ComponentScore
@@ -42,6 +44,8 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "help": ("question_mark",),
     "stop": ("S",),
     "palette": ("ctrl+p",),
+    "alarm": ("8", "enter"),
+    "promote": ("P",),
 }
 
 
@@ -103,10 +107,28 @@ def _hostile_run() -> recorded.Recording:
             "milestones": [
                 {"name": HOSTILE, "value": HOSTILE},
                 {"name": "reward", "value": HOSTILE, "threshold": HOSTILE, "on": HOSTILE},
+                {"name": "accuracy", "why": HOSTILE, "streak": HOSTILE, "needed": HOSTILE},
+                {"name": "settled", "value": 1.0, "threshold": 2.0, "why": HOSTILE},
             ],
+            "power": HOSTILE,
         },
         step=3,
     )
+    store.event(
+        "alarm",
+        {
+            "name": HOSTILE,
+            "on": True,
+            "title": HOSTILE,
+            "explanation": HOSTILE * 3,
+            "advice": HOSTILE,
+            "value": HOSTILE,
+            "threshold": HOSTILE,
+        },
+        step=3,
+    )
+    store.event("super_saiyan", {"power": HOSTILE, "step": 3, "suggestion": HOSTILE}, step=3)
+    store.event("promotion", {"parent": HOSTILE, "checkpoint": HOSTILE, "reason": HOSTILE})
     store.event("checkpoint", {"name": HOSTILE, "best": True, "validation_reward": None})
     store.event("progress", {"task": HOSTILE, "done": 1, "total": 2, "detail": HOSTILE})
     recording.closes()
@@ -141,7 +163,7 @@ async def test_hostile_text_is_inert_on_every_screen(name: str, size: tuple[int,
         assert app.model.rollouts
         if name == "every panel zoomed":
             await pilot.press("z")
-            for number in "12345678":
+            for number in "123456789":
                 await pilot.press(number)
                 await settle(pilot)
                 _assert_inert(app)
@@ -168,6 +190,69 @@ async def test_hostile_detail_of_a_state_is_inert(state: str) -> None:
     recording.run.record_worker()
     async with opened(cockpit(recording.run)) as pilot:
         _assert_inert(pilot.app)
+
+
+async def test_hostile_record_of_a_promotion_is_inert() -> None:
+    recording = recorded.record_stage2(2)
+    record = json.loads(recording.run.promotion.read_text())
+    hostile = record | {"parent": HOSTILE, "checkpoint": HOSTILE, "reason": HOSTILE}
+    recording.run.promotion.chmod(0o644)
+    recording.run.promotion.write_text(json.dumps(hostile))
+    app = cockpit(recording.run)
+    # Wide enough for what is left of the parent's name.
+    async with opened(app, (600, 40)) as pilot:
+        await until(pilot, lambda: "from [/INST]" in text_of(app))
+        _assert_inert(app)
+        await pilot.press("r")
+        await until(pilot, lambda: "from [/INST]" in text_of(app))
+        _assert_inert(app)
+
+
+async def test_new_alarm_and_lights_with_hostile_text_are_inert_toasts() -> None:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.state("training")
+    recording.trains(2)
+    recording.store.flush()
+    recording.run.record_worker()
+    app = cockpit(recording.run)
+    async with opened(app, (80, 24)) as pilot:
+        recording.raises(HOSTILE, HOSTILE)
+        recording.store.event("checkpoint", {"name": HOSTILE, "best": True})
+        recording.store.event("super_saiyan", {"power": HOSTILE, "suggestion": HOSTILE}, step=2)
+        recording.store.flush()
+        await until(pilot, lambda: "All four lights" in text_of(app))
+        await settle(pilot)
+        assert "⚠ 1 alarm" in text_of(app)
+        _assert_inert(app)
+    recording.store.close()
+
+
+async def test_hostile_indicators_are_inert_where_a_promotion_is_decided() -> None:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.state("training")
+    recording.trains(50)
+    names = ("reward", "accuracy", "reasoning", "settled")
+    fields = ("value", "threshold", "on", "streak", "needed", "why")
+    indicators = [{"name": name} | dict.fromkeys(fields, HOSTILE) for name in names]
+    payload = {"metrics": {}, "milestones": [*indicators, {"name": HOSTILE}], "power": 1}
+    recording.store.event("step", payload, step=51)
+    recording.closes()
+    recording.run.record_worker()
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("P")
+        await until(pilot, lambda: "(•) step-000050" in text_of(app))
+        assert "0 of 4 lights are on" in text_of(app)
+        _assert_inert(app)
+        app.screen.query_one("#reason", Input).value = HOSTILE
+        await until(pilot, lambda: not app.screen.query_one("#prepare", Button).disabled)
+        _assert_inert(app)
+        await pilot.click("#prepare")
+        # Prepared, or refused with a line; in no case the end of the cockpit.
+        await until(pilot, lambda: re.search("◇ prepared|cannot be read", text_of(app)))
+        _assert_inert(app)
 
 
 async def test_directory_with_a_hostile_name_is_inert_in_every_place_that_names_the_run() -> None:
