@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from engine.config import SCHEMA_VERSION
 from engine.errors import UserError
 
@@ -93,8 +95,10 @@ class StoreReader:
             " WHERE seq > ? AND superseded = 0 ORDER BY seq LIMIT ?",
             (after, limit),
         )
+        # A cockpit that attaches reads thousands of these before its first paint, and this parser
+        # takes a third of the time of the standard one.
         return [
-            Event(seq, attempt, time, kind, step, json.loads(payload))
+            Event(seq, attempt, time, kind, step, from_json(payload, cache_strings="keys"))
             for seq, attempt, time, kind, step, payload in rows
         ]
 
