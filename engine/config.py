@@ -112,6 +112,9 @@ class WarmupConfig(Section):
     """Prompts in one step."""
     answers_per_prompt: int = Field(8, ge=1)
     """Templated answers to each prompt."""
+    incomplete_share: float = Field(0.0, ge=0, le=1)
+    """Share of them that leave out the percent, the confidence or both, as models that were never
+    taught a format do: what GRPO then finds out first is that a complete answer pays."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate; it rises over the first tenth and falls linearly to zero."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -287,18 +290,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 12},
+        "warmup": {"steps": 20, "incomplete_share": 0.6},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 4,
-            "max_new_tokens": 96,
+            "max_new_tokens": 80,
             "context": 768,
         },
         "objective": {"kl_coefficient": 0.04},
         # The constant normaliser makes gradients small, 0.03 to 0.08 here: a norm above 0.1 is one
         # token on which k3 blew up, and without this limit it has broken a run.
         "optimizer": {
-            "learning_rate": 2e-4,
+            "learning_rate": 1e-4,
             "rise_steps": 20,
             "max_grad_norm": 0.1,
             "micro_batch_tokens": 1400,
