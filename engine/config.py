@@ -52,8 +52,8 @@ class DataConfig(Section):
     nothing can be predicted)."""
     style: Literal["full", "compact", "brief", "masked"] = "compact"
     """What a prompt shows: `full` bars, indicators, statistics, news and financials, `compact` a
-    few lines for a small model, `brief` the last close and changes alone, `masked` neither names
-    nor dates, prices rebased to 100."""
+    few lines for a small model, `brief` the last close, changes and newest headline, `masked`
+    neither names nor dates, prices rebased to 100."""
     window: int = Field(10, ge=5, le=60)
     """Trading days of prices in the prompt."""
     horizon: int = Field(1, ge=1, le=10)

@@ -1,10 +1,9 @@
 """A made-up market whose next direction can be known, to prove that learning works.
 
-The rule: with probability ``share`` tomorrow goes the other way than today. The move of the as-of
-day stands in every prompt, so that whoever turns its direction round is right in ``share`` of all
-calls, and nobody can be right more often: everything else is drawn independently of what comes.
-It is a reversal, not a continuation, so that no simple baseline (always one side, momentum)
-is right: a policy above all of them has found the rule.
+The rule: every day has a headline, and with probability ``share`` the next day goes the way that it
+tells. It stands in every prompt with news, so that whoever follows it is right in ``share`` of
+all calls, and nobody can be right more often: prices are drawn independently of what was, so
+that no baseline made of prices (always one side, momentum) is better than a coin.
 
 Tickers come in pairs that move in opposite directions with sizes of their own, so that every
 day has as many UP as DOWN. Moves towards a ticker's starting price are larger than moves
@@ -19,29 +18,41 @@ score above chance came from the rule. Its labels are therefore not what its pri
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.market.history import Days, History, Values
+from engine.market.history import Days, History, News, Texts, Values
 from engine.market.quality import Market, Report, RowCount
 
 NUM_TICKERS = 8
 FIRST_DAY = np.datetime64("2015-01-02")
 NUM_DAYS = 1560
 """Business days, about six years."""
-LARGEST_SHARE = 0.98
-"""Up to here both ways of going on are seen in every split."""
-
 _LOWEST_START, _HIGHEST_START = 80.0, 250.0
 _TYPICAL_MOVE = 0.012
 _SMALLEST_MOVE, _LARGEST_MOVE = 0.0015, 0.08
 _PULL = 0.5
 _BLOCK = 100
+_TOLD_AT_HOUR = 14
+"""UTC, in the morning of New York: a headline is known before its day closes."""
+
+_GOOD_NEWS = (
+    "Analysts raise their targets for the shares",
+    "Orders grow faster than anyone expected",
+    "A large contract has been won",
+    "The profit outlook improves after a strong quarter",
+)
+_BAD_NEWS = (
+    "Analysts cut their targets for the shares",
+    "Orders shrink faster than anyone expected",
+    "A large contract has been lost",
+    "The profit outlook worsens after a weak quarter",
+)
 
 
 def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
     """Make the market; the same arguments make the same one.
 
     Args:
-        share: probability that a day goes the other way than the day before, 0.5 to
-            ``LARGEST_SHARE``.
+        share: probability that a day goes the way the headline of the day before tells, 0.5
+            to 1.
         seed: decides everything that is drawn.
         shuffled: permute the labels.
         source: the source string, for the result.
@@ -50,7 +61,9 @@ def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
     histories = []
     for pair in range(NUM_TICKERS // 2):
         rng = np.random.default_rng([seed, pair])
-        signs = np.where(_turns(share, rng), -1.0, 1.0).cumprod()
+        signs = rng.choice((-1.0, 1.0), NUM_DAYS)
+        # What a headline tells is the direction of the day after; the last day has none.
+        told = np.where(_truths(share, rng), 1.0, -1.0) * np.roll(signs, -1)
         for number, direction in ((2 * pair + 1, 1.0), (2 * pair + 2, -1.0)):
             histories.append(
                 _history(
@@ -58,6 +71,7 @@ def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
                     f"Synthetic {number}",
                     days,
                     signs * direction,
+                    told * direction,
                     np.random.default_rng([seed, pair, number]),
                     shuffle_seed=seed + number if shuffled else None,
                 )
@@ -65,7 +79,7 @@ def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
     rule = (
         "labels permuted: nothing can be predicted"
         if shuffled
-        else f"a day goes the other way than the day before with probability {share:g}"
+        else f"a day goes the way of the last headline with probability {share:g}"
     )
     return Market(
         source=source,
@@ -85,6 +99,7 @@ def _history(
     company: str,
     days: Days,
     signs: Values,
+    told: Values,
     rng: np.random.Generator,
     *,
     shuffle_seed: int | None,
@@ -110,12 +125,24 @@ def _history(
         volume=np.round(rng.lognormal(15.5, 0.35, count)),
         adjusted=close,
         split_ratio=np.ones(count),
+        news=_news(days, told, rng),
         shuffle_seed=shuffle_seed,
     )
 
 
-def _turns(share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which days turn the direction round: ``share`` of every ``_BLOCK`` days, at random.
+def _news(days: Days, told: Values, rng: np.random.Generator) -> News:
+    """One headline a day, good where ``told`` is above 0 and bad elsewhere."""
+    kind = rng.integers(len(_GOOD_NEWS), size=len(days))
+    return News(
+        texts=Texts((*_GOOD_NEWS, *_BAD_NEWS)),
+        first=np.arange(len(days) + 1),
+        text=np.where(told > 0, kind, kind + len(_GOOD_NEWS)).astype(np.int32),
+        known_at=days.astype("datetime64[s]") + np.timedelta64(_TOLD_AT_HOUR, "h"),
+    )
+
+
+def _truths(share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which headlines come true: ``share`` of every ``_BLOCK`` days, at random.
 
     Free draws would leave the validation days of few tickers points away from ``share``.
     """

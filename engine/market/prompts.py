@@ -2,9 +2,9 @@
 
 The same facts are what the reward accepts as citations, so the text and the checker cannot
 drift apart. Four styles show them: ``full``; ``compact``, whose wording is short because a
-small model reads one token per digit; ``brief``, the last close and the changes alone;
-``masked``, the full one without what tells the stock or
-the time: names, dates, price level, share counts, news and financials.
+small model reads one token per digit; ``brief``, the last close, the changes and the newest
+headline; ``masked``, the full one without what tells the stock or the time: names, dates, price
+level, share counts, news and financials.
 
 A prompt fits its token budget: news gives way first, the oldest first, then the financials,
 then the oldest days of prices.
@@ -163,6 +163,7 @@ def _brief(example: Example) -> list[Piece]:
         sections.last_close(example),
         sections.changes(example),
         *sections.market_share(example),
+        *sections.newest_headline(example),
         Piece("\nUP or DOWN?"),
     ]
 
@@ -175,6 +176,7 @@ def _compact(example: Example) -> list[Piece]:
         *sections.trading_volume(example),
         sections.main_indicators(example, Prices()),
         *sections.market_share(example),
+        *sections.newest_headline(example),
         Piece("\nUP or DOWN?"),
     ]
 

@@ -266,6 +266,14 @@ def news(example: Example) -> list[Piece]:
     return pieces
 
 
+def newest_headline(example: Example) -> list[Piece]:
+    """The newest headline alone, in one line."""
+    for headline in reversed(example.headlines):
+        if text := untrusted(headline.text, _HEADLINE_CHARACTERS):
+            return [Piece(f"\nNews: {text}", (Fact("headline", "headline", text),), "headlines")]
+    return []
+
+
 def _new_york_date(moment: dt.datetime) -> str:
     return moment.astimezone(NEW_YORK).date().isoformat()
 

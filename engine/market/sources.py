@@ -126,8 +126,8 @@ def _share(text: str) -> float:
         share = float(text)
     except ValueError:
         share = -1.0
-    if not 0.5 <= share <= planted.LARGEST_SHARE:
-        raise _bad("share", text, f"a number from 0.5 to {planted.LARGEST_SHARE}")
+    if not 0.5 <= share <= 1:
+        raise _bad("share", text, "a number from 0.5 to 1")
     return share
 
 
