@@ -324,12 +324,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup": {"steps": 16},
         "rollout": {
             "prompts_per_step": 8,
-            "group_size": 8,
-            "max_new_tokens": 64,
+            "group_size": 4,
+            "max_new_tokens": 80,
             "context": 320,
         },
         "objective": {"kl_coefficient": 0.02},
-        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1024},
+        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
         "milestones": {"settle_window": 15},
         "schedule": {
             "max_steps": 60,

@@ -143,10 +143,8 @@ def test_an_honest_source_is_green(name: str, markets: dict[str, Market]) -> Non
     assert found.red == ()
     assert (found.num_examples, found.num_rows > 400) == (400, True)
     skipped = {check.name for check in found.checks if check.verdict == "skipped"}
-    told = {
-        "deepstock": set(),
-        **dict.fromkeys(("stocknet", "planted", "shuffled"), {"financials"}),
-    }
+    with_texts = {"stocknet", "planted", "shuffled"}
+    told = {"deepstock": set(), **{key: {"financials"} for key in with_texts}}
     assert skipped == told.get(name, {"posts", "financials"})
 
 
