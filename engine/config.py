@@ -290,7 +290,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "incomplete_share": 0.8},
+        "warmup": {"steps": 20, "incomplete_share": 0.7},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 4,
@@ -301,7 +301,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         # The constant normaliser makes gradients small, 0.03 to 0.08 here: a norm above 0.1 is one
         # token on which k3 blew up, and without this limit it has broken a run.
         "optimizer": {
-            "learning_rate": 1e-4,
+            "learning_rate": 2e-4,
             "rise_steps": 20,
             "max_grad_norm": 0.1,
             "micro_batch_tokens": 1400,

@@ -13,6 +13,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from engine.config import LoraSection, RolloutConfig, RunConfig, build
@@ -64,8 +66,9 @@ def tiny_base(family: str = "llama", seed: int = 0) -> Any:
     config_class, model_class = {
         "llama": (LlamaConfig, LlamaForCausalLM),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     }[family]
-    model = model_class(config_class(**_SIZES, initializer_range=0.3)).eval()
+    model = model_class(config_class(**_SIZES, head_dim=8, initializer_range=0.3)).eval()
     model.requires_grad_(False)
     return model
 

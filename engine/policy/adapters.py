@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from engine.config import LoraSection
 from engine.errors import UserError
+from engine.policy.lean_lora import make_lean
 from engine.runs.checkpoint_names import ADAPTER
 from engine.runs.stage1 import AdapterFacts, read_facts
 
@@ -89,6 +90,7 @@ def add_adapters(
             facts = stage1.facts
             model.add_adapter(STAGE1, _lora(facts.rank, facts.alpha, facts.layers))
             _load_or_refuse(model, stage1, STAGE1)
+    make_lean(model)
     _switch(model, [POLICY] if stage1 is None else [STAGE1, POLICY], trained=True)
     return model
 
@@ -104,6 +106,7 @@ def put_adapter(base: Any, adapter: StoredAdapter) -> PeftModel:
         lora = _lora(facts.rank, facts.alpha, facts.layers)
         model = get_peft_model(base, lora, adapter_name=POLICY)
     _load_or_refuse(model, adapter, POLICY)
+    make_lean(model)
     _switch(model, [POLICY], trained=False)
     return model
 

@@ -1,19 +1,19 @@
-"""Attention for decoding on a CPU: one query a row, as plain matrix products.
+"""How the engine's models attend: decoding with a prompt that a group shares goes its own way.
 
-torch's fused CPU kernel is made for long queries and slow with one query a row and a 16-bit
-cache. Everything but a single query on a CPU goes to transformers'
-own fused path.
+Everything else goes to transformers' own fused path.
 """
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "sdpa_cpu_decode"
+from engine.policy.group_cache import GroupCache
+from engine.policy.packed_attention import Pieces, packed_attention
+
+NAME = "sdpa_grouped"
 """The ``attn_implementation`` under which transformers finds it."""
 
 
@@ -23,6 +23,8 @@ def attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    group_cache: GroupCache | None = None,
+    pieces: Pieces | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention with grouped queries.
@@ -30,21 +32,21 @@ def attention(
     Args:
         query: (B, heads, Q, D).
         key, value: (B, key heads, L, D); each serves ``heads / key heads`` adjacent heads.
-        attention_mask: (B, 1, Q, L) bool, True where a key may be seen, or None for all.
+        attention_mask: (B, 1, Q, L) bool, True where a key may be seen, or None.
+        group_cache: where the prompts are, in a pass of one token a row of a rollout; ``key``
+            and ``value`` are then the rows' own.
+        pieces: what ``attention_mask`` says, in a pass over packed rows.
 
     Returns:
         (B, Q, heads, D) and no weights.
     """
-    if query.device.type != "cpu" or query.shape[2] != 1:
-        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-        return output, None
-    batch, heads, _, size = query.shape
-    grouped = query.view(batch, key.shape[1], -1, size)
-    scores = (grouped @ key.transpose(-1, -2)).float() * kwargs["scaling"]
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, -torch.inf)
-    weights = torch.softmax(scores, dim=-1).to(value.dtype)
-    return (weights @ value).view(batch, 1, heads, size), None
+    if group_cache is not None:
+        index: int = module.layer_idx  # type: ignore[assignment]
+        return group_cache.attend(index, query, key, value, kwargs["scaling"]), None
+    if pieces is not None and query.device.type == "cpu":
+        return packed_attention(query, key, value, pieces, kwargs["scaling"]), None
+    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return output, None
 
 
 AttentionInterface.register(NAME, attention)

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from engine.policy.packing import PackedBatch
 
@@ -34,40 +33,63 @@ def completion_logprobs(
         position_ids=batch.position_ids,
         attention_mask=batch.mask,
         use_cache=False,
+        pieces=batch.pieces,
     ).last_hidden_state
     keep = batch.target_mask
     selected = hidden.flatten(0, 1)[batch.predictors[keep]]  # (tokens, H)
     targets = batch.targets[keep]
     head = causal_model.get_output_embeddings()
 
-    def score(chunk: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        return token_logprobs(head(chunk), wanted, temperature)
-
-    pieces = [
-        checkpoint(score, chunk, wanted, use_reentrant=False)
+    score: Any = _TokenLogprobs.apply
+    scored: list[tuple[Tensor, Tensor]] = [
+        score(chunk, head, wanted, temperature)
         for chunk, wanted in zip(
             selected.split(_CHUNK_TOKENS), targets.split(_CHUNK_TOKENS), strict=True
         )
     ]
     logprobs = torch.zeros(keep.shape, dtype=torch.float32, device=hidden.device)
     entropies = torch.zeros_like(logprobs)
-    logprobs = logprobs.masked_scatter(keep, torch.cat([piece[0] for piece in pieces]))
-    entropies = entropies.masked_scatter(keep, torch.cat([piece[1] for piece in pieces]).detach())
+    logprobs = logprobs.masked_scatter(keep, torch.cat([part[0] for part in scored]))
+    entropies = entropies.masked_scatter(keep, torch.cat([part[1] for part in scored]))
     return logprobs, entropies
 
 
-def token_logprobs(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target and entropy of its distribution, in fp32.
+class _TokenLogprobs(torch.autograd.Function):
+    """Log-probabilities of tokens from the outputs that predict them, through a frozen head.
 
-    Args:
-        logits: (tokens, V) in any float format.
-        targets: (tokens,) int64.
-
-    Returns:
-        (tokens,) and (tokens,) float32; the entropy carries no gradient.
+    Only the normalisers are kept: the gradient of a log-probability is one-hot minus softmax.
     """
-    log_distribution = torch.log_softmax(logits.float() / temperature, dim=-1)
-    chosen = log_distribution.gather(-1, targets[:, None]).squeeze(-1)
-    with torch.no_grad():
-        entropy = -(log_distribution.exp() * log_distribution).sum(-1)
-    return chosen, entropy
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Any, targets: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """(tokens, H) and (tokens,) to log-probability and entropy, (tokens,) float32 each."""
+        logits = _tempered(head(hidden), temperature)
+        chosen = logits.gather(-1, targets[:, None])
+        highest = logits.amax(-1, keepdim=True)
+        logits -= highest
+        mass = logits.exp()
+        total = mass.sum(-1, keepdim=True)
+        entropy = total.log() - mass.mul_(logits).sum(-1, keepdim=True) / total
+        normaliser = highest + total.log()
+        ctx.save_for_backward(hidden, targets, normaliser)
+        ctx.head, ctx.temperature = head, temperature
+        entropy = entropy.squeeze(-1)
+        ctx.mark_non_differentiable(entropy)
+        return (chosen - normaliser).squeeze(-1), entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, targets, normaliser = ctx.saved_tensors
+        weight = gradients[0][:, None] / ctx.temperature
+        logits = _tempered(ctx.head(hidden), ctx.temperature)
+        to_logits = logits.sub_(normaliser).exp_().mul_(-weight)
+        to_logits.scatter_add_(-1, targets[:, None], weight)
+        return to_logits.to(hidden.dtype) @ ctx.head.weight, None, None, None
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    """In fp32; logits that are fp32 already are changed in place."""
+    logits = logits.float()
+    return logits if temperature == 1 else logits.div_(temperature)

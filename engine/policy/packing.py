@@ -11,9 +11,14 @@ in the longest completion.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+_STRETCH = 128
+"""Tokens of a prompt that attend together."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,15 @@ class TokenGroup:
     def num_tokens(self) -> int:
         """Length of the packed row."""
         return len(self.prompt) + sum(map(len, self.completions))
+
+
+class Piece(NamedTuple):
+    """Adjacent tokens of a row that see the row's first tokens and, causally, each other."""
+
+    start: int
+    stop: int
+    shared: int
+    """How many of the row's first tokens all of them see."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class PackedBatch:
     """(R, T) int64: the token that was sampled there."""
     target_mask: Tensor
     """(R, T) bool: False for padding."""
+    pieces: list[list[Piece]]
+    """What ``mask`` says, row by row."""
 
 
 def pack(groups: Sequence[TokenGroup], pad_id: int, device: torch.device) -> PackedBatch:
@@ -91,11 +107,29 @@ def pack(groups: Sequence[TokenGroup], pad_id: int, device: torch.device) -> Pac
     # A padding token sees at least itself: a row of nothing but False would give NaN.
     mask |= torch.eye(longest, dtype=torch.bool)
     return PackedBatch(
-        *(
-            tensor.to(device)
-            for tensor in (input_ids, position_ids, mask[:, None], predictors, targets, target_mask)
-        )
+        input_ids.to(device),
+        position_ids.to(device),
+        mask[:, None].to(device),
+        predictors.to(device),
+        targets.to(device),
+        target_mask.to(device),
+        [_pieces(group) for group in groups],
     )
+
+
+def prompt_pieces(length: int) -> list[Piece]:
+    """A prompt in stretches, so that little is computed of what comes after a token."""
+    bounds = [*range(0, length, _STRETCH), length]
+    return [Piece(start, stop, start) for start, stop in pairwise(bounds)]
+
+
+def _pieces(group: TokenGroup) -> list[Piece]:
+    shared = len(group.prompt)
+    bounds = accumulate(map(len, group.completions), initial=shared)
+    return [
+        *prompt_pieces(shared),
+        *(Piece(start, stop, shared) for start, stop in pairwise(bounds)),
+    ]
 
 
 def micro_batches(sizes: Sequence[int], token_budget: int) -> Iterator[list[int]]:

@@ -1,6 +1,6 @@
 """Sample groups of completions from the current policy.
 
-The prompts are prefilled once, their KV cache is repeated for the group, and
+The prompts are prefilled once, their keys and values are kept once for the whole group, and
 finished rows leave the batch, so decoding narrows as completions end. Tokens are
 drawn from the model's own tempered distribution: no top-k, top-p or repetition
 penalty, whatever the checkpoint's generation config says. Log-probabilities are kept
@@ -17,7 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+
+from engine.policy.draw import draw
+from engine.policy.group_cache import GroupCache
+from engine.policy.packing import prompt_pieces
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,16 @@ def sample_groups(
 
     Returns:
         B lists of G completions.
+
+    Raises:
+        UserError: models of this kind cannot be sampled here.
     """
-    device = causal_model.device
-    input_ids, attention_mask = _left_pad(prompts, pad_id, device)
-    cache = DynamicCache(config=causal_model.config)
-    output = causal_model(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=_positions(attention_mask),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    cache.batch_repeat_interleave(group_size)
-    attention_mask = attention_mask.repeat_interleave(group_size, dim=0)
-    logits = output.logits[:, -1].repeat_interleave(group_size, dim=0)  # (B * G, V)
+    hidden, cache = _prefill(causal_model, prompts, max_new_tokens, pad_id)
+    head = causal_model.get_output_embeddings()
+    logits = head(hidden).repeat_interleave(group_size, dim=0)  # (B * G, V)
+    cache.begin_decoding(group_size)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
+    positions = lengths.repeat_interleave(group_size)[:, None]  # (rows, 1) of the token to come
 
     num_rows = len(prompts) * group_size
     tokens: list[list[int]] = [[] for _ in range(num_rows)]
@@ -76,52 +74,53 @@ def sample_groups(
     finished = [False] * num_rows
     rows = list(range(num_rows))  # which completion each row of the batch belongs to
 
-    for position in range(max_new_tokens):
-        log_distribution = torch.log_softmax(logits.float() / temperature, dim=-1)
-        drawn = torch.multinomial(log_distribution.exp(), 1, generator=generator)
-        drawn_logprobs = log_distribution.gather(-1, drawn).squeeze(-1).tolist()
-        for row, token, logprob in zip(
-            rows, drawn.squeeze(-1).tolist(), drawn_logprobs, strict=True
-        ):
+    for number in range(max_new_tokens):
+        drawn, drawn_logprobs = draw(logits, temperature, generator)
+        for row, token, logprob in zip(rows, drawn.tolist(), drawn_logprobs.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(logprob)
             finished[row] = token in end_tokens
-        if position == max_new_tokens - 1:
+        if number == max_new_tokens - 1:
             break
         going = [index for index, row in enumerate(rows) if not finished[row]]
         if not going:
             break
         if len(going) < len(rows):
-            kept = torch.tensor(going, device=device)
-            cache.batch_select_indices(kept)
-            attention_mask, drawn = attention_mask[kept], drawn[kept]
+            cache.keep(going)
+            kept = torch.tensor(going, device=drawn.device)
+            drawn, positions = drawn[kept], positions[kept]
             rows = [rows[index] for index in going]
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], dim=1)
-        logits = causal_model(
-            input_ids=drawn,
-            attention_mask=attention_mask,
-            position_ids=attention_mask.sum(1, keepdim=True) - 1,
+        hidden = causal_model.model(
+            input_ids=drawn[:, None],
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-        ).logits[:, -1]
+            group_cache=cache,
+        ).last_hidden_state
+        cache.check_attended()
+        logits = head(hidden[:, 0])
+        positions = positions + 1
 
     completions = [Completion(*parts) for parts in zip(tokens, logprobs, finished, strict=True)]
     return [completions[start : start + group_size] for start in range(0, num_rows, group_size)]
 
 
-def _left_pad(
-    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """(B, longest) token ids and their attention mask, real tokens at the right edge."""
-    longest = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), longest), pad_id, dtype=torch.long)
-    attention_mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+def _prefill(
+    causal_model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad_id: int
+) -> tuple[Tensor, GroupCache]:
+    """(B, hidden size) outputs at the prompts' ends, and the cache that holds the prompts."""
+    device = causal_model.device
+    lengths = [len(prompt) for prompt in prompts]
+    # Padding at the right needs no mask: what stands before it never sees it.
+    input_ids = torch.full((len(prompts), max(lengths)), pad_id, dtype=torch.long)
     for row, prompt in enumerate(prompts):
-        input_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        attention_mask[row, longest - len(prompt) :] = 1
-    return input_ids.to(device), attention_mask.to(device)
-
-
-def _positions(attention_mask: Tensor) -> Tensor:
-    """Positions counted from the first real token of each row; padding stands at 0."""
-    return (attention_mask.cumsum(1) - 1).clamp(min=0)
+        input_ids[row, : len(prompt)] = torch.tensor(prompt)
+    cache = GroupCache(causal_model.config, lengths, max_new_tokens)
+    hidden = causal_model.model(
+        input_ids=input_ids.to(device),
+        past_key_values=cache,
+        use_cache=True,
+        pieces=[prompt_pieces(length) for length in lengths],
+    ).last_hidden_state
+    ends = torch.tensor(lengths, device=device) - 1
+    return hidden[torch.arange(len(prompts), device=device), ends], cache
