@@ -156,7 +156,7 @@ def test_a_clean_source_passes_the_check() -> None:
     assert done.exit_code == 0
     assert "planted: 2,000 examples sampled from 12,232 rows" in done.stdout
     assert re.search(r"^green +labels$", done.stdout, re.MULTILINE)
-    assert re.search(r"^skipped +posts$", done.stdout, re.MULTILINE)
+    assert re.search(r"^skipped +financials$", done.stdout, re.MULTILINE)
 
 
 def test_prepared_files_are_written_and_counted(tmp_path: Path) -> None:
