@@ -112,9 +112,9 @@ class WarmupConfig(Section):
     """Prompts in one step."""
     answers_per_prompt: int = Field(8, ge=1)
     """Templated answers to each prompt."""
-    incomplete_share: float = Field(0.0, ge=0, le=1)
-    """Share of them that leave out the percent, the confidence or both, as models that were never
-    taught a format do: what GRPO then finds out first is that a complete answer pays."""
+    silent_share: float = Field(0.0, ge=0, le=1)
+    """Share of them that state no confidence, as models do that nobody asked: what GRPO then finds
+    out first is that stating one pays."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate; it rises over the first tenth and falls linearly to zero."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -290,7 +290,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "incomplete_share": 0.7},
+        "warmup": {"steps": 20, "silent_share": 0.7},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 4,
@@ -301,7 +301,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         # The constant normaliser makes gradients small, 0.03 to 0.08 here: a norm above 0.1 is one
         # token on which k3 blew up, and without this limit it has broken a run.
         "optimizer": {
-            "learning_rate": 2e-4,
+            "learning_rate": 1.5e-4,
             "rise_steps": 20,
             "max_grad_norm": 0.1,
             "micro_batch_tokens": 1400,

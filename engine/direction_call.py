@@ -62,7 +62,7 @@ class DirectionCall:
         seed: int,
         budget: int = BUDGET,
         answer_tokens: int = ANSWER_TOKENS,
-        incomplete_share: float = 0.0,
+        silent_share: float = 0.0,
     ) -> None:
         """Draw training examples from ``dataset`` as ``data`` says.
 
@@ -73,7 +73,7 @@ class DirectionCall:
             seed: decides the choice and order of examples.
             budget: tokens that prompt and answer may take together.
             answer_tokens: those of them kept for the answer.
-            incomplete_share: share of demonstrations that leave something out.
+            silent_share: share of demonstrations that state no confidence.
 
         Raises:
             UserError: balanced sampling, and one side has no example.
@@ -86,7 +86,7 @@ class DirectionCall:
         self._seed = seed
         self._style = data.style
         self._budget, self._answer_tokens = budget, answer_tokens
-        self._incomplete_share = incomplete_share
+        self._silent_share = silent_share
         rows = dataset.rows("train")
         is_balanced = data.sampling == "balanced"
         choose = sampler.balanced if is_balanced else sampler.natural
@@ -113,7 +113,7 @@ class DirectionCall:
             seed=config.seed,
             budget=config.rollout.context,
             answer_tokens=config.rollout.max_new_tokens,
-            incomplete_share=config.warmup.incomplete_share,
+            silent_share=config.warmup.silent_share,
         )
 
     @property
@@ -139,8 +139,8 @@ class DirectionCall:
         """A short answer in the asked-for form, its direction a coin flip.
 
         It cites none to three facts of the prompt. The percent is drawn around the stock's
-        volatility and the confidence evenly from 50 to 95 %. Of the share of demonstrations that
-        are incomplete, a third each leaves out the percent, the confidence, or both.
+        volatility and the confidence evenly from 50 to 95 %. The share that is silent
+        states none.
         """
         example, prompt = self._known(item.key)
         call = rng.choice(("UP", "DOWN"))
@@ -152,11 +152,12 @@ class DirectionCall:
             opening = rng.choice(_OPENINGS_WITHOUT_FACTS)
         conclusion = rng.choice(_CONCLUSIONS).format(call=call)
         percent = max(0.1, abs(rng.gauss(0, 1)) * example.sigma20 * rng.uniform(0.7, 1.3))
-        fields = [f"{percent:.1f}%", f"confidence {rng.randint(50, 95)}%"]
-        if self._incomplete_share and rng.random() < self._incomplete_share:
-            fields = rng.choice((fields[:1], fields[1:], []))
+        confidence = f" confidence {rng.randint(50, 95)}%"
+        if self._silent_share and rng.random() < self._silent_share:
+            confidence = ""
         return (
-            f"<think>{opening} {conclusion}</think>\n<answer>{' '.join([call, *fields])}</answer>"
+            f"<think>{opening} {conclusion}</think>\n"
+            f"<answer>{call} {percent:.1f}%{confidence}</answer>"
         )
 
     def assess(self, item: Item, completion: str) -> Assessment:

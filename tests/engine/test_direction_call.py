@@ -22,7 +22,7 @@ from tests.market_files import business_days, rows, write_csv, write_jsonl
 
 @pytest.fixture(scope="module")
 def task() -> DirectionCall:
-    return DirectionCall.from_config(with_overrides(preset("demo"), ["warmup.incomplete_share=0"]))
+    return DirectionCall.from_config(with_overrides(preset("demo"), ["warmup.silent_share=0"]))
 
 
 def with_data(**data: object) -> RunConfig:
@@ -149,20 +149,18 @@ def test_every_demonstration_has_the_asked_for_form(
         assert assessment.prediction["error"] is None
 
 
-def test_a_share_of_demonstrations_can_be_incomplete() -> None:
-    config = with_overrides(preset("demo"), ["warmup.incomplete_share=0.6"])
-    task = DirectionCall.from_config(config)
+def test_a_share_of_demonstrations_can_be_silent_about_confidence() -> None:
+    task = DirectionCall.from_config(with_overrides(preset("demo"), ["warmup.silent_share=0.6"]))
     rng = random.Random(3)
-    found: Counter[tuple[bool, bool]] = Counter()
+    silent = 0
     for index in range(1000):
         item = task.training_item(index)
         prediction = task.assess(item, task.demonstration(item, rng)).prediction
         assert prediction["direction"] is not None
-        found[prediction["percent"] is not None, prediction["confidence"] is not None] += 1
-    # 0.4 complete and 0.2 of each other kind; three standard errors are below 0.05.
-    assert found[True, True] / 1000 == pytest.approx(0.4, abs=0.05)
-    for kind in ((True, False), (False, True), (False, False)):
-        assert found[kind] / 1000 == pytest.approx(0.2, abs=0.05)
+        assert prediction["percent"] is not None
+        silent += prediction["confidence"] is None
+    # Three standard errors are below 0.05.
+    assert silent / 1000 == pytest.approx(0.6, abs=0.05)
 
 
 def test_the_direction_of_a_demonstration_is_a_coin_flip(
