@@ -13,13 +13,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.errors import UserError
+from engine.presets import EMBEDDED_MODEL, PRESETS
 from engine.text import one_line
 
 SCHEMA_VERSION = 1
 """Version of the run directory: configuration, store and checkpoints together."""
-
-EMBEDDED_MODEL = "smollm2-135m"
-"""The model id that needs no hub: SmolLM2-135M-Instruct out of a Python package."""
 
 
 class Section(BaseModel):
@@ -266,80 +264,6 @@ class RunConfig(Section):
     def to_yaml(self) -> str:
         """The whole configuration, defaults included, as YAML."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "stage1": {
-        "name": "stage1",
-        "model": {"id": "Qwen/Qwen2.5-1.5B-Instruct"},
-    },
-    # What a run of `stage1` becomes when it is promoted; see engine.runs.second_stage.
-    "stage2": {
-        "name": "stage2",
-        "stage": "II",
-        "model": {"id": "Qwen/Qwen2.5-1.5B-Instruct"},
-        "data": {"sampling": "natural", "market_share": True, "max_train_samples": 5000},
-        "lora": {"r": 8, "alpha": 16},
-        "warmup": {"steps": 0},
-        "rollout": {"prompts_per_step": 4},
-        "objective": {"kl_coefficient": 0.05},
-        "optimizer": {"learning_rate": 5e-6},
-        "reward": {"scheme": "stage2", "shaping": "market_skew"},
-        "schedule": {"epochs": 3, "save_every": 50},
-    },
-    "demo": {
-        "name": "demo",
-        "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "silent_share": 0.7},
-        "rollout": {
-            "prompts_per_step": 8,
-            "group_size": 4,
-            "max_new_tokens": 80,
-            "context": 768,
-        },
-        "objective": {"kl_coefficient": 0.04},
-        # The constant normaliser makes gradients small, 0.03 to 0.08 here: a norm above 0.1 is one
-        # token on which k3 blew up, and without this limit it has broken a run.
-        "optimizer": {
-            "learning_rate": 1.5e-4,
-            "rise_steps": 20,
-            "max_grad_norm": 0.1,
-            "micro_batch_tokens": 1400,
-        },
-        # A window of 200 calls is six of these small steps: with that delay the penalty made the
-        # called side swing from one end to the other.
-        "reward": {"shaping": "none"},
-        "schedule": {
-            "max_steps": 40,
-            "save_every": 10,
-            "eval_every": 10,
-            "eval_samples": 24,
-        },
-    },
-    # Does training learn? Made-up prices whose rule a policy can find, in 60 steps on a processor.
-    "prove": {
-        "name": "prove",
-        "data": {"source": "planted:share=0.95", "style": "brief"},
-        "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 16},
-        "rollout": {
-            "prompts_per_step": 8,
-            "group_size": 4,
-            "max_new_tokens": 80,
-            "context": 320,
-        },
-        "objective": {"kl_coefficient": 0.02},
-        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
-        "milestones": {"settle_window": 15},
-        "schedule": {
-            "max_steps": 60,
-            "save_every": 20,
-            "eval_every": 10,
-            "eval_samples": 240,
-        },
-    },
-}
-"""Named starting points; what they leave out keeps its default."""
 
 
 def preset(name: str) -> RunConfig:

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import EMBEDDED_MODEL
 from engine.errors import UserError
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
+from engine.presets import EMBEDDED_MODEL
 from engine.text import one_line
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import datetime as dt
 import json
 from typing import Any
 
-from engine.config import EMBEDDED_MODEL
 from engine.errors import UserError
+from engine.presets import EMBEDDED_MODEL
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home

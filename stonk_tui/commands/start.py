@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import config as configuration
-from engine.config import PRESETS
 from engine.errors import UserError
+from engine.presets import PRESETS
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
 from engine.text import one_line

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.config import EMBEDDED_MODEL
+from engine.presets import EMBEDDED_MODEL
 from engine.text import one_line
 from stonk_tui.doctor.findings import Finding, dotted
 from stonk_tui.doctor.gpus import TorchView, version_tuple

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.config import EMBEDDED_MODEL
 from engine.policy.embedded import DISK_BYTES, default_cache_dir, embedded_model_ready
+from engine.presets import EMBEDDED_MODEL
 from stonk_tui.doctor.findings import GIB, Finding, gib
 from stonk_tui.doctor.gpus import TorchView
 

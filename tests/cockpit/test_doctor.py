@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.config import EMBEDDED_MODEL
+from engine.presets import EMBEDDED_MODEL
 from engine.runs.devices import Gpu
 from stonk_tui import doctor
 from stonk_tui.doctor import gpus, machine, model

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from engine.config import PRESETS, RunConfig, preset, with_overrides
+from engine.config import RunConfig, preset, with_overrides
 from engine.errors import UserError
+from engine.presets import PRESETS
 from engine.runs import checkpoint_names, directory, launcher, promotion, stage1
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG
 from engine.runs.directory import RunDirectory

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from engine import config as configuration
-from engine.config import PRESETS, RunConfig
+from engine.config import RunConfig
 from engine.errors import UserError
+from engine.presets import PRESETS
 
 
 def write(folder: Path, text: str) -> Path:
