@@ -137,7 +137,7 @@ def _news(days: Days, told: Values, rng: np.random.Generator) -> News:
         texts=Texts((*_GOOD_NEWS, *_BAD_NEWS)),
         first=np.arange(len(days) + 1),
         text=np.where(told > 0, kind, kind + len(_GOOD_NEWS)).astype(np.int32),
-        known_at=days.astype("datetime64[s]") + np.timedelta64(_TOLD_AT_HOUR, "h"),
+        known_at=(days.astype("datetime64[h]") + _TOLD_AT_HOUR).astype("datetime64[s]"),
     )
 
 
