@@ -4,8 +4,8 @@ All completions of a prompt attend to the same keys there, so their queries meet
 matrix product a key head, as in Hydragen (Juravsky et al. 2024, arXiv:2402.05099). Buffers for the
 tokens to come are allocated before the first, so nothing is copied for a new token.
 
-Shapes: B prompts, P tokens of the longest, R rows (completions still going), S slots, T tokens
-decoded so far, K key heads, H query heads, D size of a head.
+Shapes: B prompts, P tokens of the longest, R rows (completions still going), T tokens decoded so
+far, K key heads, H query heads, D size of a head.
 """
 
 from collections.abc import Sequence
@@ -170,8 +170,7 @@ class _Layer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Take in the prompts, or one token a row; returns what the queries that came along see,
-        but for the prompt."""
+        """Take in the prompts, and later one token a row; returns the prompts' or the rows' own."""
         if not self.is_initialized:
             self.is_initialized = True
             self.prompt_keys = key_states.contiguous()
