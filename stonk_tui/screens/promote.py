@@ -174,7 +174,8 @@ class PromoteScreen(ModalScreen[RunDirectory | None]):
             compact=True,
         )
         await self.query_one("#offer").mount(checkpoints)
-        checkpoints.focus()
+        # Where there is nothing to choose from, the next thing to do is to say why.
+        (checkpoints if len(ordered) > 1 else self.query_one("#reason", Input)).focus()
 
     @on(RadioSet.Changed, "#checkpoints")
     def _choose(self, event: RadioSet.Changed) -> None:
