@@ -57,7 +57,8 @@ def second_stage(first: RunConfig) -> RunConfig:
         "reward": {
             "scheme": "stage2" if scheme == "stage1" else scheme,
             "frozen": None if scheme == "stage1" else first.reward.frozen,
-            "shaping": "none" if first.reward.shaping == "none" else "market_skew",
+            # A Stage I without its diversity penalty says nothing about the market's skew.
+            "shaping": "market_skew",
         },
         "schedule": {
             "epochs": max(1, round(0.6 * first.schedule.epochs)),

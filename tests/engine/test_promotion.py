@@ -170,10 +170,11 @@ def test_a_small_run_stays_small_and_keeps_what_it_learnt_on() -> None:
     assert second.name == "demo-stage2"
     assert second.model == first.model
     assert second.data.source == "planted:share=0.9"
-    assert second.rollout == first.rollout  # four prompts are not halved
+    # Eight prompts are halved, but never below four.
+    assert second.rollout == first.rollout.model_copy(update={"prompts_per_step": 4})
     assert second.schedule.max_steps == 40
     assert second.lora.targets == "all-linear"
-    assert second.optimizer.learning_rate == 1e-4
+    assert second.optimizer.learning_rate == first.optimizer.learning_rate / 2
     assert second.objective.kl_coefficient == pytest.approx(0.04 / 3, rel=1e-5)
     assert second.lora.alpha / second.lora.r == first.lora.alpha / first.lora.r
 
@@ -377,7 +378,8 @@ def prepared() -> RunDirectory:
 def test_a_prepared_run_can_be_edited_and_an_error_names_the_line(prepared: RunDirectory) -> None:
     file = prepared.path / "run.yaml"
     text = file.read_text()
-    file.write_text(text.replace("learning_rate: 0.0001", "learning_rate: 0.003"))
+    rate = prepared.config().optimizer.learning_rate
+    file.write_text(text.replace(f"learning_rate: {rate}", "learning_rate: 0.003"))
     assert prepared.config().optimizer.learning_rate == 0.003
     file.write_text(text.replace("max_steps: 40", "max_stepps: 40"))
     line = 1 + [row.strip() for row in file.read_text().splitlines()].index("max_stepps: 40")
