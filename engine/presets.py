@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "silent_share": 0.7},
+        "warmup": {"steps": 20, "silent_share": 0.5},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 4,
