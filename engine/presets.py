@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "name": "demo",
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "silent_share": 0.5},
+        "warmup": {"steps": 20, "silent_share": 0.6},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 4,
@@ -39,7 +39,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         # token on which k3 blew up, and without this limit it has broken a run.
         "optimizer": {
             "learning_rate": 1.5e-4,
-            "rise_steps": 20,
+            # The whole run: what is easy to learn takes steps that a person can follow.
+            "rise_steps": 40,
             "max_grad_norm": 0.1,
             "micro_batch_tokens": 1400,
         },

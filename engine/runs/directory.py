@@ -75,7 +75,8 @@ class RunDirectory:
 
     @property
     def socket(self) -> Path:
-        return socket_directory() / f"{self.id[-40:]}.{_short_hash(self.path)}.sock"
+        """The worker's control socket; its name has a fixed length, see ``socket_directory``."""
+        return socket_directory() / f"{_short_hash(self.path)}.sock"
 
     def config(self) -> RunConfig:
         """The frozen configuration.
@@ -272,4 +273,4 @@ def find(name: str | None) -> RunDirectory:
 
 
 def _short_hash(path: Path) -> str:
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]

@@ -10,6 +10,11 @@ import platformdirs
 
 from engine.errors import UserError
 
+_LONGEST_DIRECTORY = 80
+"""Bytes: leaves a socket's own name 22, with the slash before it."""
+
+_LONGEST_RUNTIME_DIRECTORY = _LONGEST_DIRECTORY - len("/stonk-tui")
+
 
 def home() -> Path:
     """``$STONK_HOME``, else the platform's data directory for this user."""
@@ -28,17 +33,23 @@ def runs_directory() -> Path:
 def socket_directory() -> Path:
     """A directory of this user's own for control sockets, made if missing.
 
-    Socket paths are limited to 108 bytes, so sockets do not live in the run
-    directory.
+    The system allows a socket's path about 100 bytes (Linux 107, macOS 103), so sockets do not
+    live in the run directory.
 
     Raises:
-        UserError: the directory exists and is not ours alone.
+        UserError: the directory exists and is not ours alone, or its path is too long.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir():
         directory = Path(runtime) / "stonk-tui"
     else:
         directory = Path(tempfile.gettempdir()) / f"stonk-tui-{os.getuid()}"
+    if len(os.fsencode(directory)) > _LONGEST_DIRECTORY:
+        raise UserError(
+            "the path of the directory for control sockets is too long",
+            where=str(directory),
+            fix=f"point XDG_RUNTIME_DIR at one of at most {_LONGEST_RUNTIME_DIRECTORY} bytes",
+        )
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     info = directory.lstat()

@@ -3,7 +3,9 @@
 import datetime as dt
 import json
 import os
+import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -193,6 +195,23 @@ def test_socket_directory_that_is_none_is_refused(
         (tmp_path / "stonk-tui").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="not a private directory"):
         socket_directory()
+
+
+def test_any_run_can_bind_its_socket_in_the_longest_directory_and_a_longer_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = make("n" * 48)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        longest = Path(short) / ("d" * (69 - len(short)))
+        longer = Path(short) / (longest.name + "d")
+        longest.mkdir()
+        longer.mkdir()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(longest))
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(run.socket))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(longer))
+        with pytest.raises(UserError, match="too long"):
+            _ = run.socket
 
 
 def test_unfinished_run_without_a_worker_is_stale() -> None:
