@@ -7,7 +7,7 @@ documentation. A misspelt key is an error that suggests the nearest one.
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -113,6 +113,11 @@ class WarmupConfig(Section):
     silent_share: float = Field(0.0, ge=0, le=1)
     """Share of them that state no confidence, as models do that nobody asked: what GRPO then finds
     out first is that stating one pays."""
+    facts_cited: tuple[Annotated[int, Field(ge=0, le=8)], ...] = Field(
+        (0, 1, 1, 1, 2, 2, 2, 3), min_length=1
+    )
+    """How many facts of its prompt an answer cites, one of these numbers drawn for each. Few leave
+    room to learn that more pay; many make answers longer."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate; it rises over the first tenth and falls linearly to zero."""
     max_grad_norm: float = Field(1.0, gt=0)

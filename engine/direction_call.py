@@ -1,12 +1,13 @@
 """The direction call: will a stock's next close be higher or lower?"""
 
+import math
 import random
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from engine.config import DataConfig, RunConfig
+from engine.config import DataConfig, RunConfig, WarmupConfig
 from engine.evaluation.calls import batch_metrics, validation_metrics
 from engine.market import sampler, sources
 from engine.market.dataset import Dataset
@@ -20,10 +21,9 @@ from engine.rewards.shaping import SHAPINGS, shape
 from engine.task import Assessment, Item
 
 _CACHED_PROMPTS = 4096
+_T = TypeVar("_T")
 _WORD = re.compile(r"\w+")
 
-# Most demonstrations cite one or two facts: enough to show how, with room to learn more.
-_FACT_COUNTS = (0, 1, 1, 1, 2, 2, 2, 3)
 _OPENINGS = (
     "{facts}.",
     "I see {facts}.",
@@ -62,7 +62,7 @@ class DirectionCall:
         seed: int,
         budget: int = BUDGET,
         answer_tokens: int = ANSWER_TOKENS,
-        silent_share: float = 0.0,
+        warmup: WarmupConfig | None = None,
     ) -> None:
         """Draw training examples from ``dataset`` as ``data`` says.
 
@@ -73,7 +73,7 @@ class DirectionCall:
             seed: decides the choice and order of examples.
             budget: tokens that prompt and answer may take together.
             answer_tokens: those of them kept for the answer.
-            silent_share: share of demonstrations that state no confidence.
+            warmup: what demonstrations are like; left out: as by default.
 
         Raises:
             UserError: balanced sampling, and one side has no example.
@@ -86,7 +86,7 @@ class DirectionCall:
         self._seed = seed
         self._style = data.style
         self._budget, self._answer_tokens = budget, answer_tokens
-        self._silent_share = silent_share
+        self._warmup = warmup or WarmupConfig()
         rows = dataset.rows("train")
         is_balanced = data.sampling == "balanced"
         choose = sampler.balanced if is_balanced else sampler.natural
@@ -113,7 +113,7 @@ class DirectionCall:
             seed=config.seed,
             budget=config.rollout.context,
             answer_tokens=config.rollout.max_new_tokens,
-            silent_share=config.warmup.silent_share,
+            warmup=config.warmup,
         )
 
     @property
@@ -135,16 +135,30 @@ class DirectionCall:
             for history, index in zip(chosen.history.tolist(), chosen.index.tolist(), strict=True)
         ]
 
-    def demonstration(self, item: Item, rng: random.Random) -> str:
-        """A short answer in the asked-for form, its direction a coin flip.
+    def demonstrations(self, item: Item, count: int, rng: random.Random) -> list[str]:
+        """Short answers in the asked-for form, their directions coin flips.
 
-        It cites none to three facts of the prompt. The percent is drawn around the stock's
-        volatility and the confidence evenly from 50 to 95 %. The share that is silent
-        states none.
+        How many facts of the prompt one cites is drawn from ``warmup.facts_cited``, and
+        ``warmup.silent_share`` of them state no confidence. These choices are spread evenly over
+        the answers, since luck in so few would leave a policy that leans to one of them. The
+        percent is drawn around the stock's volatility and the confidence evenly from 50 to
+        95 %.
         """
+        silent = math.floor(self._warmup.silent_share * count + rng.random())
+        choices = zip(
+            _evenly(("UP", "DOWN"), count, rng),
+            _evenly(self._warmup.facts_cited, count, rng),
+            rng.sample([True] * silent + [False] * (count - silent), count),
+            strict=True,
+        )
+        return [self._demonstration(item, *choice, rng) for choice in choices]
+
+    def _demonstration(
+        self, item: Item, call: str, num_facts: int, is_silent: bool, rng: random.Random
+    ) -> str:
         example, prompt = self._known(item.key)
-        call = rng.choice(("UP", "DOWN"))
-        cited = rng.sample(_citable(prompt.facts), rng.choice(_FACT_COUNTS))
+        citable = _citable(prompt.facts)
+        cited = rng.sample(citable, min(num_facts, len(citable)))
         if cited:
             facts = _joined([_phrase(fact, rng) for fact in cited])
             opening = rng.choice(_OPENINGS).format(facts=facts)
@@ -152,9 +166,7 @@ class DirectionCall:
             opening = rng.choice(_OPENINGS_WITHOUT_FACTS)
         conclusion = rng.choice(_CONCLUSIONS).format(call=call)
         percent = max(0.1, abs(rng.gauss(0, 1)) * example.sigma20 * rng.uniform(0.7, 1.3))
-        confidence = f" confidence {rng.randint(50, 95)}%"
-        if self._silent_share and rng.random() < self._silent_share:
-            confidence = ""
+        confidence = "" if is_silent else f" confidence {rng.randint(50, 95)}%"
         return (
             f"<think>{opening} {conclusion}</think>\n"
             f"<answer>{call} {percent:.1f}%{confidence}</answer>"
@@ -217,6 +229,14 @@ class DirectionCall:
                 "day_change": example.day_change,
             },
         )
+
+
+def _evenly(options: Sequence[_T], count: int, rng: random.Random) -> list[_T]:
+    """``count`` of the options in random order, no option more than once oftener than another."""
+    whole, rest = divmod(count, len(options))
+    drawn = [*options] * whole + rng.sample(options, rest)
+    rng.shuffle(drawn)
+    return drawn
 
 
 def _citable(facts: Sequence[Fact]) -> list[Fact]:

@@ -91,8 +91,8 @@ class Task(Protocol):
         """A fixed, seeded sample of at most ``count`` validation items, natural distribution."""
         ...
 
-    def demonstration(self, item: Item, rng: random.Random) -> str:
-        """A templated completion for the warm-up; its verdict is a coin flip of ``rng``."""
+    def demonstrations(self, item: Item, count: int, rng: random.Random) -> list[str]:
+        """Templated completions for the warm-up; their verdicts are coin flips of ``rng``."""
         ...
 
     def assess(self, item: Item, completion: str) -> Assessment:

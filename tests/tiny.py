@@ -137,8 +137,8 @@ class VowelTask:
     def validation_items(self, count: int) -> Sequence[Item]:
         return [_item(100 + index) for index in range(count)]
 
-    def demonstration(self, item: Item, rng: random.Random) -> str:
-        return rng.choice(["aeiou", "bcdfg"])
+    def demonstrations(self, item: Item, count: int, rng: random.Random) -> list[str]:
+        return [rng.choice(["aeiou", "bcdfg"]) for _ in range(count)]
 
     def assess(self, item: Item, completion: str) -> Assessment:
         share = sum(letter in "aeiou" for letter in completion) / max(1, len(completion))

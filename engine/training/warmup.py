@@ -85,8 +85,8 @@ def _demonstrations(policy: Policy, task: Task, config: RunConfig) -> list[list[
             item = task.training_item(step * settings.prompts_per_step + number)
             prompt = policy.encode_prompt(policy.prompt_text(item))
             answers = [
-                policy.encode_answer(task.demonstration(item, rng))
-                for _ in range(settings.answers_per_prompt)
+                policy.encode_answer(text)
+                for text in task.demonstrations(item, settings.answers_per_prompt, rng)
             ]
             groups.append(TokenGroup(prompt, answers))
         batches.append(groups)

@@ -29,6 +29,10 @@ def with_data(**data: object) -> RunConfig:
     return build({"data": data}, where="test")
 
 
+def demonstration(task: DirectionCall, item: Item, rng: random.Random) -> str:
+    return task.demonstrations(item, 1, rng)[0]
+
+
 def component(assessment: Assessment, name: str) -> float:
     return next(one.value for one in assessment.components if one.name == name)
 
@@ -136,7 +140,7 @@ def demonstrations(task: DirectionCall) -> list[tuple[Item, str, Assessment]]:
     drawn = []
     for index in range(600):
         item = task.training_item(index)
-        text = task.demonstration(item, rng)
+        text = demonstration(task, item, rng)
         drawn.append((item, text, task.assess(item, text)))
     return drawn
 
@@ -155,12 +159,46 @@ def test_a_share_of_demonstrations_can_be_silent_about_confidence() -> None:
     silent = 0
     for index in range(1000):
         item = task.training_item(index)
-        prediction = task.assess(item, task.demonstration(item, rng)).prediction
+        prediction = task.assess(item, demonstration(task, item, rng)).prediction
         assert prediction["direction"] is not None
         assert prediction["percent"] is not None
         silent += prediction["confidence"] is None
     # Three standard errors are below 0.05.
     assert silent / 1000 == pytest.approx(0.6, abs=0.05)
+
+
+def test_answers_to_a_prompt_call_both_sides_and_are_silent_in_equal_numbers() -> None:
+    settings = ["warmup.silent_share=0.6", "warmup.facts_cited=[1,3]", "data.style=brief"]
+    task = DirectionCall.from_config(with_overrides(preset("demo"), settings))
+    rng = random.Random(3)
+    orders, silences = set(), []
+    for index in range(200):
+        item = task.training_item(index)
+        answers = [task.assess(item, text) for text in task.demonstrations(item, 8, rng)]
+        calls = [answer.prediction["direction"] for answer in answers]
+        assert Counter(calls) == {"UP": 4, "DOWN": 4}
+        orders.add(tuple(calls))
+        assert Counter(min(len(answer.cited), 3) for answer in answers)[1] == 4
+        silences.append(sum(answer.prediction["confidence"] is None for answer in answers))
+    assert len(orders) > 50  # of 70
+    assert set(silences) == {4, 5}
+    # 4.8 of 8, within 3 standard errors of √(.8 · .2 / 200).
+    assert statistics.mean(silences) == pytest.approx(4.8, abs=0.09)
+
+
+def test_demonstrations_cite_as_many_facts_as_asked_or_all_there_are() -> None:
+    def cited(count: int, style: str) -> set[int]:
+        settings = [f"warmup.facts_cited=[{count}]", f"data.style={style}"]
+        task = DirectionCall.from_config(with_overrides(preset("demo"), settings))
+        rng = random.Random(3)
+        items = [task.training_item(index) for index in range(50)]
+        return {len(task.assess(item, demonstration(task, item, rng)).cited) for item in items}
+
+    assert cited(0, "compact") == {0}
+    # Two changes of the same size are one citation.
+    assert max(cited(3, "compact")) == 3
+    # Name, ticker, date, close and three changes.
+    assert max(cited(8, "brief")) == 7
 
 
 def test_the_direction_of_a_demonstration_is_a_coin_flip(
@@ -218,7 +256,7 @@ def test_demonstrations_are_short(
 
 def test_a_demonstration_is_reproducible_by_its_generator(task: DirectionCall) -> None:
     item = task.training_item(5)
-    drawn = [task.demonstration(item, random.Random(3)) for _ in range(2)]
+    drawn = [demonstration(task, item, random.Random(3)) for _ in range(2)]
     assert drawn[0] == drawn[1]
 
 
@@ -229,7 +267,7 @@ def test_demonstrations_of_every_style_are_well_formed_and_cite(style: str) -> N
     counts: Counter[int] = Counter()
     for index in range(300):
         item = task.training_item(index)
-        text = task.demonstration(item, rng)
+        text = demonstration(task, item, rng)
         assessment = task.assess(item, text)
         assert component(assessment, "format") == 1, text
         assert "\n" not in text.partition("</think>")[0]
@@ -257,7 +295,7 @@ def test_a_demonstration_quotes_four_to_six_words_of_a_headline(tmp_path: Path) 
     headline = "shares of the maker: rose again, on a large new order from abroad"
     task = news_task(tmp_path, headline)
     rng = random.Random(3)
-    texts = [task.demonstration(task.training_item(index), rng) for index in range(400)]
+    texts = [demonstration(task, task.training_item(index), rng) for index in range(400)]
     quoted = [quote for text in texts for quote in re.findall(r'"([^"]+)"', text)]
     assert {len(re.findall(r"\w+", quote)) for quote in quoted} == {4, 5, 6}
     assert all(quote in headline for quote in quoted)
@@ -270,7 +308,7 @@ def test_a_demonstration_quotes_four_to_six_words_of_a_headline(tmp_path: Path) 
 def test_a_headline_too_short_to_be_quoted_is_not_cited(tmp_path: Path) -> None:
     task = news_task(tmp_path, "rose again")
     rng = random.Random(3)
-    texts = [task.demonstration(task.training_item(index), rng) for index in range(100)]
+    texts = [demonstration(task, task.training_item(index), rng) for index in range(100)]
     assert not any('"' in text or "rose again" in text for text in texts)
 
 
