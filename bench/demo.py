@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
-from running import events, run_to_end
+from running import alarms_raised, events, run_to_end
 
 from engine.config import preset, with_overrides
 from engine.policy.embedded import default_cache_dir, ensure_embedded_model
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="GRPO steps; left out: those of the preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--second-start", action="store_true")
+    parser.add_argument("--home", type=Path, help="where the runs are kept; else thrown away")
     parser.add_argument("--finished", nargs="+", metavar="RUN", help="start none, read these")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
@@ -58,10 +59,11 @@ def main() -> None:
 
     results = []
     for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory(prefix="stonk-bench-") as home:
-            os.environ["STONK_HOME"] = home
-            (Path(home) / "cache").mkdir()
-            (Path(home) / "cache" / "models").symlink_to(models)
+        with tempfile.TemporaryDirectory(prefix="stonk-bench-") as scratch:
+            home = (arguments.home or Path(scratch)).absolute() / f"seed-{seed}"
+            (home / "cache").mkdir(parents=True)
+            (home / "cache" / "models").symlink_to(models)
+            os.environ["STONK_HOME"] = str(home)
             result = measure([*overrides, f"seed={seed}"])
             if arguments.second_start:
                 again = measure([*overrides, f"seed={seed}", "schedule.max_steps=1"])
@@ -107,6 +109,7 @@ def figures(log: list[Event], history: History) -> dict[str, Any]:
         "step_seconds_mean": round(statistics.fmean(durations), 1),
         "step_seconds_max": round(max(durations), 1),
         "peak_memory_gib": round(history.metrics["memory_gib"], 2),
+        "alarms_raised": alarms_raised(log),
     }
     if len(steps) >= 2 * WINDOW:
         rewards = series["reward/total"].values

@@ -21,7 +21,7 @@ from typing import Any
 
 import plotext
 from machine import machine
-from running import continue_to_end, events
+from running import alarms_raised, continue_to_end, events
 
 from engine.config import RunConfig, preset, with_overrides
 from engine.evaluation.intervals import wilson
@@ -124,9 +124,7 @@ def figures(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
             round(bound, 3) for bound in wilson(round(final * count), count, level=0.99)
         ],
         "lights": {light["name"]: light["on"] for light in history.milestones},
-        "alarms_raised": sorted(
-            {e.payload["name"] for e in log if e.kind == "alarm" and e.payload["on"]}
-        ),
+        "alarms_raised": alarms_raised(log),
         "validation": curve,
     }
 

@@ -58,3 +58,8 @@ def events(run: RunDirectory) -> list[Event]:
         return reader.events(0, 1_000_000)
     finally:
         reader.close()
+
+
+def alarms_raised(log: list[Event]) -> list[str]:
+    """Names of the alarms that a log raised at any time."""
+    return sorted({e.payload["name"] for e in log if e.kind == "alarm" and e.payload["on"]})
