@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.config import RunConfig
 from engine.errors import UserError
+from engine.evaluation.baselines import SIMPLE
 from engine.runs import checkpoint_names, directory, launcher, stage1
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG, PROMOTED
 from engine.runs.directory import RunDirectory
@@ -28,7 +29,6 @@ from engine.task import Json
 from engine.text import one_line
 
 _INDICATORS = 4
-_BASELINES = ("always_up", "always_down", "momentum")
 _RECORD_MODE = 0o444
 
 
@@ -275,7 +275,7 @@ def _candidates(run: RunDirectory, history: History) -> tuple[Candidate, ...]:
     for point in history.checkpoints:
         if point.name in on_disk:
             count = validated("accuracy/n", point.step)
-            baselines = [validated(f"baseline/{name}", point.step) for name in _BASELINES]
+            baselines = [validated(f"baseline/{name}", point.step) for name in SIMPLE]
             found.append(
                 Candidate(
                     name=point.name,
