@@ -37,6 +37,8 @@ _OPENINGS_WITHOUT_FACTS = (
     "The recent closes give a hint.",
     "The trend is hard to read.",
 )
+# Words; fewer than the reward takes for copying.
+_QUOTED_WHOLE = 8
 _CONCLUSIONS = (
     "I expect {call}.",
     "My call is {call}.",
@@ -138,9 +140,10 @@ class DirectionCall:
     def demonstrations(self, item: Item, count: int, rng: random.Random) -> list[str]:
         """Short answers in the asked-for form, their directions coin flips.
 
-        How many facts of the prompt one cites is drawn from ``warmup.facts_cited``, and
-        ``warmup.silent_share`` of them state no confidence. These choices are spread evenly over
-        the answers, since luck in so few would leave a policy that leans to one of them. The
+        How many facts of the prompt one cites is drawn from ``warmup.facts_cited``; where
+        there is news, the newest headline is one of them and stands next to the call.
+        ``warmup.silent_share`` of the answers state no confidence. Such choices are spread
+        evenly over them, since luck in so few would leave a policy that leans to one side. The
         percent is drawn around the stock's volatility and the confidence evenly from 50 to
         95 %.
         """
@@ -157,8 +160,7 @@ class DirectionCall:
         self, item: Item, call: str, num_facts: int, is_silent: bool, rng: random.Random
     ) -> str:
         example, prompt = self._known(item.key)
-        citable = _citable(prompt.facts)
-        cited = rng.sample(citable, min(num_facts, len(citable)))
+        cited = _chosen(prompt.facts, num_facts, rng)
         if cited:
             facts = _joined([_phrase(fact, rng) for fact in cited])
             opening = rng.choice(_OPENINGS).format(facts=facts)
@@ -231,6 +233,16 @@ class DirectionCall:
         )
 
 
+def _chosen(facts: Sequence[Fact], count: int, rng: random.Random) -> list[Fact]:
+    """At most ``count`` facts to cite; the newest headline is among them and comes last."""
+    citable = _citable(facts)
+    newest = next((fact for fact in citable if fact.kind == "headline"), None)
+    if newest is None or count == 0:
+        return rng.sample(citable, min(count, len(citable)))
+    others = [fact for fact in citable if fact.kind != "headline"]
+    return [*rng.sample(others, min(count - 1, len(others))), newest]
+
+
 def _evenly(options: Sequence[_T], count: int, rng: random.Random) -> list[_T]:
     """``count`` of the options in random order, no option more than once oftener than another."""
     whole, rest = divmod(count, len(options))
@@ -263,6 +275,8 @@ def _citable(facts: Sequence[Fact]) -> list[Fact]:
 def _phrase(fact: Fact, rng: random.Random) -> str:
     if fact.kind == "headline":
         words = list(_WORD.finditer(fact.text))
+        if len(words) <= _QUOTED_WHOLE:
+            return f'"{fact.text}"'
         count = min(len(words), rng.randint(QUOTED_WORDS, QUOTED_WORDS + 2))
         start = rng.randrange(len(words) - count + 1)
         return f'"{fact.text[words[start].start() : words[start + count - 1].end()]}"'

@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "prove",
         "data": {"source": "planted:share=0.95", "style": "brief"},
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "facts_cited": (1, 2, 3, 4)},
+        "warmup": {"steps": 20, "facts_cited": (1, 1, 2, 2, 3)},
         "rollout": {
             "prompts_per_step": 8,
             "group_size": 4,
@@ -67,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "context": 320,
         },
         "objective": {"kl_coefficient": 0.01},
-        "optimizer": {"learning_rate": 4e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
+        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
         "reward": {"shaping": "none"},
         "milestones": {"settle_window": 15},
         "schedule": {
