@@ -38,9 +38,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         # The constant normaliser makes gradients small, 0.03 to 0.08 here: a norm above 0.1 is one
         # token on which k3 blew up, and without this limit it has broken a run.
         "optimizer": {
-            "learning_rate": 1.5e-4,
-            # The whole run: what is easy to learn takes steps that a person can follow.
-            "rise_steps": 40,
+            "learning_rate": 8e-5,
+            # Half the run: what is easy to learn takes steps that a person can follow.
+            "rise_steps": 20,
             "max_grad_norm": 0.1,
             "micro_batch_tokens": 1400,
         },
@@ -59,15 +59,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "name": "prove",
         "data": {"source": "planted:share=0.95", "style": "brief"},
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "facts_cited": (1, 1, 2, 2, 3)},
+        "warmup": {"steps": 20, "facts_cited": (2, 2, 3)},
         "rollout": {
-            "prompts_per_step": 8,
-            "group_size": 4,
-            "max_new_tokens": 80,
+            "prompts_per_step": 6,
+            "group_size": 8,
+            "max_new_tokens": 72,
             "context": 320,
         },
-        "objective": {"kl_coefficient": 0.01},
-        "optimizer": {"learning_rate": 2e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
+        "objective": {"kl_coefficient": 0.1},
+        "optimizer": {"learning_rate": 8e-5, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
         "reward": {"shaping": "none"},
         "milestones": {"settle_window": 15},
         "schedule": {
