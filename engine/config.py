@@ -141,16 +141,52 @@ class RolloutConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    """The GRPO loss (dr_grpo: centred advantages, constant normaliser)."""
+    """The GRPO loss; the defaults are `dr_grpo`: centred advantages, constant normaliser."""
 
+    normalisation: Literal["dr_grpo", "grpo", "dapo"] = "dr_grpo"
+    """What the terms of all tokens are divided by: `dr_grpo` a constant, completions times
+    rollout.max_new_tokens; `grpo` each completion's own length, then the number of completions;
+    `dapo` the number of tokens in the step."""
+    advantage_scaling: Literal["none", "group", "batch"] = "none"
+    """Centred rewards are divided by the standard deviation of the rewards of their own `group`,
+    of the whole `batch`, or not at all (`none`). By group spoils the properness of the confidence
+    score."""
+    ratio: Literal["token", "sequence"] = "token"
+    """Probability ratio of each token, or of the completion as a whole (GSPO, which needs a much
+    smaller clip: 0.0003 in its paper, and normalisation `grpo`)."""
     clip: float = Field(0.2, gt=0, lt=1)
     """The probability ratio is clipped to 1 ± clip."""
+    clip_high: float | None = Field(None, gt=0)
+    """Clip upwards to 1 + clip_high instead (DAPO: 0.28); left out: clip."""
+    dual_clip: float | None = Field(None, gt=1)
+    """Greatest ratio that counts where the advantage is negative, above the upper clip; left out:
+    there is none."""
+    importance_cap: float | None = Field(None, ge=1)
+    """Weigh each token by its probability in training over that in sampling, at most this much
+    (TRL: 3), which corrects for the rounding between the two; left out: no weight."""
+    mask_truncated: bool = False
+    """Leave completions that were cut at rollout.max_new_tokens out of the loss; their rewards
+    still count in their group's mean."""
     kl_coefficient: float = Field(0.15, ge=0)
-    """Weight of the k3 KL divergence to the reference policy."""
+    """Weight of the KL divergence to the reference policy."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How that divergence is estimated: `k3` or `k2` as a term of the loss, `k1` subtracted from
+    the reward, where alone it has an effect."""
     iterations: int = Field(1, ge=1, le=16)
-    """Optimiser steps on each block of rollouts."""
+    """Optimiser steps on each block of rollouts. At 1 all ratios are 1 and nothing is clipped."""
     kl_alarm: float = Field(1.0, gt=0)
     """KL divergence in nats a token above which an alarm is raised."""
+
+    @property
+    def upper_clip(self) -> float:
+        """How far above 1 the ratio is clipped."""
+        return self.clip if self.clip_high is None else self.clip_high
+
+    @model_validator(mode="after")
+    def _dual_clip_above_the_upper_clip(self) -> Self:
+        if self.dual_clip is not None and self.dual_clip <= 1 + self.upper_clip:
+            raise ValueError(f"dual_clip must be above the upper clip, {1 + self.upper_clip:g}")
+        return self
 
 
 class OptimizerConfig(Section):

@@ -20,7 +20,13 @@ from engine.policy.policy import Policy
 from engine.policy.rollout import Completion
 from engine.runs.store import RolloutRecord
 from engine.task import Assessment, Item, Task
-from engine.training.objective import degenerate_groups, group_advantages, grpo_loss
+from engine.training.objective import (
+    degenerate_groups,
+    group_advantages,
+    grpo_loss,
+    scale_advantages,
+    step_normaliser,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,16 @@ class GroupRollout:
     @property
     def judged(self) -> list[tuple[Item, Assessment]]:
         return [(self.item, assessment) for assessment in self.assessments]
+
+    def only(self, rows: Sequence[int]) -> "GroupRollout":
+        """The group with these completions alone."""
+        return replace(
+            self,
+            tokens=replace(self.tokens, completions=[self.tokens.completions[i] for i in rows]),
+            completions=[self.completions[i] for i in rows],
+            texts=[self.texts[i] for i in rows],
+            assessments=[self.assessments[i] for i in rows],
+        )
 
 
 def roll_out(
@@ -79,7 +95,7 @@ def shape(task: Task, rollouts: Sequence[GroupRollout]) -> list[GroupRollout]:
 def advantages_of(rollouts: Sequence[GroupRollout]) -> tuple[Tensor, Tensor]:
     """((N, G) advantages, (N,) bool of groups whose rewards are all equal)."""
     group_size = len(rollouts[0].completions)
-    rewards = torch.tensor([[a.reward for a in group.assessments] for group in rollouts])
+    rewards = _rewards(rollouts)
     advantages = group_advantages(rewards.flatten(), group_size)
     return advantages.view(-1, group_size), degenerate_groups(rewards.flatten(), group_size)
 
@@ -102,7 +118,7 @@ def update(
     A step whose loss or gradient is not finite changes nothing (metric ``skipped``).
 
     Args:
-        advantages: (N, G).
+        advantages: (N, G), centred; scaled here where ``objective.advantage_scaling`` says so.
         reference: per group (G, T) log-probabilities; None where the KL coefficient is 0.
         learning_rate: of these updates.
     """
@@ -111,17 +127,31 @@ def update(
     settings = config.objective
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+    num_completions = advantages.numel()
+    shares = list(scale_advantages(advantages, _rewards(rollouts), settings.advantage_scaling))
+    if settings.mask_truncated:
+        kept = [[i for i, c in enumerate(group.completions) if c.finished] for group in rollouts]
+        rollouts = [group.only(rows) for group, rows in zip(rollouts, kept, strict=True)]
+        shares = [share[rows] for share, rows in zip(shares, kept, strict=True)]
+        if reference is not None:
+            reference = [logprobs[rows] for logprobs, rows in zip(reference, kept, strict=True)]
+    normaliser = step_normaliser(
+        settings.normalisation,
+        num_completions=num_completions,
+        num_tokens=sum(len(c.tokens) for group in rollouts for c in group.completions),
+        longest=config.rollout.max_new_tokens,
+    )
     # At coefficient 0 a group without contrast has no term at all.
     taught = [
         index
-        for index in range(len(rollouts))
-        if reference is not None or bool(advantages[index].any())
+        for index, group in enumerate(rollouts)
+        if group.completions and (reference is not None or bool(shares[index].any()))
     ]
     groups = [rollouts[index].tokens for index in taught]
     num_tokens = sum(len(c.tokens) for index in taught for c in rollouts[index].completions)
-    normaliser = float(advantages.numel() * config.rollout.max_new_tokens)
     old: dict[int, Tensor] = {}
-    sums = dict.fromkeys(("loss", "kl", "entropy", "clipped", "mismatch"), 0.0)
+    sums = dict.fromkeys(("loss", "kl", "entropy", "low", "high", "mismatch", "weight", "cap"), 0.0)
+    ratios: list[float] = []
     skipped, norm = 0, math.nan
 
     for iteration in range(settings.iterations if taught else 0):
@@ -131,11 +161,9 @@ def update(
             logprobs, entropies = policy.logprobs(batch)
             mask = _mask(batch, logprobs)
             sizes = [len(group.completions) for group in batch]
+            sampled = [c.logprobs for index in indices for c in rollouts[taught[index]].completions]
             if iteration == 0:
                 old |= zip(indices, logprobs.detach().split(sizes), strict=True)
-                sampled = [
-                    c.logprobs for index in indices for c in rollouts[taught[index]].completions
-                ]
                 sums["mismatch"] += _mismatch(sampled, logprobs.detach())
                 sums["entropy"] += entropies.sum().item()
             loss = grpo_loss(
@@ -144,17 +172,21 @@ def update(
                 _stack([reference[taught[index]] for index in indices], logprobs)
                 if reference is not None
                 else None,
-                torch.cat([advantages[taught[index]] for index in indices]).to(logprobs.device),
+                torch.cat([shares[taught[index]] for index in indices]).to(logprobs.device),
                 mask,
-                clip=settings.clip,
-                kl_coefficient=settings.kl_coefficient,
+                settings=settings,
                 normaliser=normaliser,
+                sampled=_padded(sampled, logprobs) if settings.importance_cap else None,
             )
             torch.autograd.backward(loss.value)
             return_freed_memory()
             loss_sum += loss.value.item()
             sums["kl"] += loss.kl_sum.item()
-            sums["clipped"] += loss.clipped.item()
+            sums["low"] += loss.clipped_low.item()
+            sums["high"] += loss.clipped_high.item()
+            sums["weight"] += loss.importance_sum.item()
+            sums["cap"] += loss.importance_capped.item()
+            ratios += [loss.ratio_min.item(), loss.ratio_max.item()]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm))
         if math.isfinite(loss_sum) and math.isfinite(norm):
             optimizer.step()
@@ -166,15 +198,23 @@ def update(
     metrics = {"learning_rate": learning_rate, "skipped": float(skipped)}
     if taught:
         passes = settings.iterations
+        scored = num_tokens * passes
         metrics |= {
             "loss": sums["loss"] / passes,
             "gradient_norm": norm,
             "entropy": sums["entropy"] / num_tokens,
             "mismatch_kl": sums["mismatch"] / num_tokens,
-            "clip_fraction": sums["clipped"] / (num_tokens * passes),
+            "clip_fraction": (sums["low"] + sums["high"]) / scored,
+            "clip_fraction/low": sums["low"] / scored,
+            "clip_fraction/high": sums["high"] / scored,
+            "ratio/min": min(ratios),
+            "ratio/max": max(ratios),
         }
-    if reference is not None:
-        metrics["kl"] = sums["kl"] / (num_tokens * settings.iterations)
+        if reference is not None:
+            metrics["kl"] = sums["kl"] / scored
+        if settings.importance_cap is not None:
+            metrics["importance/mean"] = sums["weight"] / scored
+            metrics["importance/capped"] = sums["cap"] / scored
     return metrics
 
 
@@ -212,6 +252,11 @@ def records(rollouts: Sequence[GroupRollout], advantages: Tensor) -> list[Rollou
     ]
 
 
+def _rewards(rollouts: Sequence[GroupRollout]) -> Tensor:
+    """(N, G)."""
+    return torch.tensor([[a.reward for a in group.assessments] for group in rollouts])
+
+
 def _mask(groups: Sequence[TokenGroup], like: Tensor) -> Tensor:
     """(R, T) bool: True for completion tokens."""
     lengths = [len(completion) for group in groups for completion in group.completions]
@@ -225,6 +270,11 @@ def _stack(pieces: Sequence[Tensor], like: Tensor) -> Tensor:
     return torch.cat(
         [torch.nn.functional.pad(piece, (0, width - piece.shape[1])) for piece in pieces]
     )
+
+
+def _padded(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    """The rows as one (R, T), padded with zeros to the width of ``like``."""
+    return _stack([torch.tensor(row, device=like.device)[None] for row in rows], like)
 
 
 def _mismatch(sampled: Sequence[Sequence[float]], logprobs: Tensor) -> float:

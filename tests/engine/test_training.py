@@ -156,7 +156,9 @@ def test_equal_rewards_still_feel_the_kl_term_when_there_is_one(config: RunConfi
     assert metrics["gradient_norm"] > 0
 
 
-def test_micro_batches_add_up_to_the_same_update(config: RunConfig) -> None:
+@pytest.mark.parametrize("normalisation", ["dr_grpo", "grpo", "dapo"])
+def test_micro_batches_add_up_to_the_same_update(config: RunConfig, normalisation: str) -> None:
+    config = with_overrides(config, [f"objective.normalisation={normalisation}"])
     weights = []
     for budget, batches in ((100_000, 1), (100, 2)):
         policy = _policy(config)
@@ -177,6 +179,94 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(config: RunConfi
     assert metrics["skipped"] == 1
     after = adapter_weights(policy.model, POLICY)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def _cut(rollout: steps.GroupRollout, cut: Sequence[int]) -> steps.GroupRollout:
+    """The group with these completions truncated and all others finished."""
+    completions = [
+        dataclasses.replace(completion, finished=index not in cut)
+        for index, completion in enumerate(rollout.completions)
+    ]
+    return dataclasses.replace(rollout, completions=completions)
+
+
+@pytest.mark.parametrize("kl_coefficient", [0, 0.1])
+def test_a_masked_truncated_completion_has_no_part_in_the_update(
+    config: RunConfig, kl_coefficient: float
+) -> None:
+    config = with_overrides(
+        config, ["objective.mask_truncated=true", f"objective.kl_coefficient={kl_coefficient}"]
+    )
+    weights = []
+    for token in (65, 90):
+        policy = _policy(config)
+        (rollout,) = _group(policy, [1.0, 0.0, 0.5, 0.2])
+        rollout.completions[1].tokens[:] = [token] * 8
+        metrics = _update(policy, config, [_cut(rollout, [1])])
+        weights.append(adapter_weights(policy.model, POLICY))
+    assert metrics["gradient_norm"] > 0
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("kl_coefficient", [0, 0.1])
+def test_a_step_of_truncated_completions_alone_changes_nothing_when_they_are_masked(
+    config: RunConfig, kl_coefficient: float
+) -> None:
+    config = with_overrides(
+        config, ["objective.mask_truncated=true", f"objective.kl_coefficient={kl_coefficient}"]
+    )
+    policy = _policy(config)
+    (rollout,) = _group(policy, [1.0, 0.0])
+    before = adapter_weights(policy.model, POLICY)
+    metrics = _update(policy, config, [_cut(rollout, [0, 1])])
+    after = adapter_weights(policy.model, POLICY)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not {"gradient_norm", "kl"} & set(metrics)
+
+
+def test_advantage_scaling_scales_the_gradient(config: RunConfig) -> None:
+    norms = {}
+    for scaling in ("none", "group", "batch"):
+        overrides = ["objective.kl_coefficient=0", f"objective.advantage_scaling={scaling}"]
+        scaled = with_overrides(config, overrides)
+        policy = _policy(scaled)
+        rollouts = _group(policy, [1.0, 0.0]) + _group(policy, [0.5, 0.5])
+        norms[scaling] = _update(policy, scaled, rollouts)["gradient_norm"]
+    # Deviations with N - 1: sqrt(1 / 2) of the group, sqrt(1 / 6) of all four.
+    assert norms["group"] == pytest.approx(norms["none"] / (math.sqrt(1 / 2) + 1e-4), rel=1e-4)
+    assert norms["batch"] == pytest.approx(norms["none"] / (math.sqrt(1 / 6) + 1e-4), rel=1e-4)
+
+
+def test_importance_cap_weighs_tokens_by_what_the_sampler_said(config: RunConfig) -> None:
+    found = {}
+    for cap in ("null", "2.0", "1.5"):
+        overrides = ["objective.kl_coefficient=0", f"objective.importance_cap={cap}"]
+        capped = with_overrides(config, overrides)
+        policy = _policy(capped)
+        rollouts = _group(policy, [1.0, 0.0])
+        for completion in rollouts[0].completions:
+            completion.logprobs[:] = [logprob - 0.5 for logprob in completion.logprobs]
+        found[cap] = _update(policy, capped, rollouts)
+    plain = found["null"]["gradient_norm"]
+    assert "importance/mean" not in found["null"]
+    assert found["2.0"]["gradient_norm"] == pytest.approx(plain * math.exp(0.5), rel=1e-4)
+    assert found["2.0"]["importance/mean"] == pytest.approx(math.exp(0.5), rel=1e-4)
+    assert found["2.0"]["importance/capped"] == 0
+    assert found["1.5"]["gradient_norm"] == pytest.approx(plain * 1.5, rel=1e-4)
+    assert found["1.5"]["importance/capped"] == 1
+
+
+def test_second_pass_over_a_block_shows_ratios_and_clips(config: RunConfig) -> None:
+    policy = _policy(config)
+    metrics = _update(policy, config, _group(policy, [1.0, 0.0]))
+    assert metrics["ratio/min"] == metrics["ratio/max"] == 1
+    twice = with_overrides(config, ["objective.iterations=3", "objective.clip=0.001"])
+    policy = _policy(twice)
+    metrics = _update(policy, twice, _group(policy, [1.0, 0.0, 0.6, 0.1]))
+    assert metrics["ratio/min"] < 1 < metrics["ratio/max"]
+    sides = metrics["clip_fraction/low"], metrics["clip_fraction/high"]
+    assert min(sides) > 0
+    assert metrics["clip_fraction"] == pytest.approx(sum(sides))
 
 
 def test_kl_is_zero_at_the_first_step_whatever_the_dropout(tmp_path: Path) -> None:
