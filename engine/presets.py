@@ -61,13 +61,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lora": {"dropout": 0.0, "targets": "all-linear"},
         "warmup": {"steps": 20, "facts_cited": (2, 2, 3)},
         "rollout": {
-            "prompts_per_step": 6,
+            "prompts_per_step": 4,
             "group_size": 8,
             "max_new_tokens": 72,
             "context": 320,
         },
-        "objective": {"kl_coefficient": 0.1},
-        "optimizer": {"learning_rate": 8e-5, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
+        "objective": {"kl_coefficient": 0.05},
+        "optimizer": {"learning_rate": 1e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
         "reward": {"shaping": "none"},
         "milestones": {"settle_window": 15},
         "schedule": {

@@ -33,18 +33,15 @@ _BLOCK = 100
 _TOLD_AT_HOUR = 14
 """UTC, in the morning of New York: a headline is known before its day closes."""
 
-_GOOD_NEWS = (
-    "Analysts raise their targets for the shares",
-    "Orders grow faster than anyone expected",
-    "A large contract has been won",
-    "The profit outlook improves after a strong quarter",
+# In the words of the answer: a model of 135 million parameters links these to its call within the
+# steps that a processor has time for, and "profits improve" not nearly.
+_SAYINGS = (
+    "Analysts call the shares {}",
+    "Traders bet on {} for the shares",
+    "A survey of managers says {}",
+    "The morning letter says {} for tomorrow",
 )
-_BAD_NEWS = (
-    "Analysts cut their targets for the shares",
-    "Orders shrink faster than anyone expected",
-    "A large contract has been lost",
-    "The profit outlook worsens after a weak quarter",
-)
+_HEADLINES = tuple(saying.format(side) for side in ("UP", "DOWN") for saying in _SAYINGS)
 
 
 def load(*, share: float, seed: int, shuffled: bool, source: str) -> Market:
@@ -131,12 +128,12 @@ def _history(
 
 
 def _news(days: Days, told: Values, rng: np.random.Generator) -> News:
-    """One headline a day, good where ``told`` is above 0 and bad elsewhere."""
-    kind = rng.integers(len(_GOOD_NEWS), size=len(days))
+    """One headline a day: UP where ``told`` is above 0, else DOWN."""
+    kind = rng.integers(len(_SAYINGS), size=len(days))
     return News(
-        texts=Texts((*_GOOD_NEWS, *_BAD_NEWS)),
+        texts=Texts(_HEADLINES),
         first=np.arange(len(days) + 1),
-        text=np.where(told > 0, kind, kind + len(_GOOD_NEWS)).astype(np.int32),
+        text=np.where(told > 0, kind, kind + len(_SAYINGS)).astype(np.int32),
         known_at=(days.astype("datetime64[h]") + _TOLD_AT_HOUR).astype("datetime64[s]"),
     )
 

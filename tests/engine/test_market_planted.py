@@ -22,13 +22,6 @@ def dataset(market: Market, horizon: int = 1) -> Dataset:
     )
 
 
-GOOD = ("raise", "grow", "won", "improves")
-
-
-def is_good(headline: str) -> bool:
-    return any(word in headline for word in GOOD)
-
-
 def hits(data: Dataset, split: str) -> float:
     """Share of rows whose label goes the way the newest headline tells."""
     rows = data.rows(split)  # type: ignore[arg-type]
@@ -36,7 +29,9 @@ def hits(data: Dataset, split: str) -> float:
     for history, index in zip(rows.history.tolist(), rows.index.tolist(), strict=True):
         news = data.histories[history].news
         assert news is not None
-        told.append(is_good(news.on(index, 1)[0][0]))
+        headline = news.on(index, 1)[0][0].split()
+        assert ("UP" in headline) != ("DOWN" in headline)
+        told.append("UP" in headline)
     return float((np.array(told) == rows.up).mean())
 
 
