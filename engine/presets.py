@@ -56,24 +56,28 @@ PRESETS: dict[str, dict[str, Any]] = {
             "eval_samples": 24,
         },
     },
-    # Does training learn? Made-up prices whose rule a policy can find, in 60 steps on a processor.
+    # Does training learn? Made-up prices whose rule a policy can find, in 40 steps on a processor.
     "prove": {
         "name": "prove",
         "data": {"source": "planted:share=0.95", "style": "brief"},
         "lora": {"dropout": 0.0, "targets": "all-linear"},
-        "warmup": {"steps": 20, "facts_cited": (2, 2, 3)},
+        # Reasonings that the indicator of reasoning quality is content with from the start.
+        "warmup": {"steps": 20, "facts_cited": (3,)},
+        # A lean to one side is learnt far more easily than what the side depends on. In large
+        # groups the two sides' prompts pull at it about equally hard.
         "rollout": {
             "prompts_per_step": 4,
             "group_size": 8,
-            "max_new_tokens": 72,
+            "max_new_tokens": 88,
             "context": 320,
         },
-        "objective": {"kl_coefficient": 0.05},
+        "objective": {"kl_coefficient": 0.02},
         "optimizer": {"learning_rate": 1e-4, "max_grad_norm": 0.1, "micro_batch_tokens": 1400},
+        # A window of 200 calls is six of these small steps, see the demo.
         "reward": {"shaping": "none"},
-        "milestones": {"settle_window": 15},
+        "milestones": {"settle_window": 12},
         "schedule": {
-            "max_steps": 60,
+            "max_steps": 40,
             "save_every": 20,
             "eval_every": 10,
             "eval_samples": 240,
