@@ -6,7 +6,7 @@ from textual.widget import Widget
 
 from stonk_tui.feed import RunModel
 from stonk_tui.machine import Machine
-from stonk_tui.theme import UNKNOWN, state_look
+from stonk_tui.theme import state_look
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.text import line
 
@@ -59,7 +59,7 @@ class StateLine(Widget):
         extras = [self._device(view), self._memory(view)]
         if self._read_only:
             extras.insert(0, Content.styled("read-only", "$warn"))
-        for extra in extras:
+        for extra in filter(None, extras):
             longer = Content.assemble(right, ("  ·  ", "$faint"), extra)
             if left.cell_length + longer.cell_length + 2 <= width:
                 right = longer
@@ -120,19 +120,23 @@ class StateLine(Widget):
     def _eta(self, view: RunModel) -> float | None:
         return view.history.eta_seconds if view.state[0] in ("training", "evaluating") else None
 
-    def _device(self, view: RunModel) -> Content:
+    def _device(self, view: RunModel) -> Content | None:
         facts = view.history.facts
-        device = line(facts.get("device") or UNKNOWN, limit=12)
+        if not facts.get("device"):
+            return None
+        device = line(facts["device"], limit=12)
         name = facts.get("device_name")
         return (
             Content.assemble(device, (" ", ""), line(name, "$quiet", limit=24)) if name else device
         )
 
-    def _memory(self, view: RunModel) -> Content:
+    def _memory(self, view: RunModel) -> Content | None:
         worker = self._machine.worker_memory
         peak = figures.known(view.history.metrics.get("memory_gib"))
         if worker is not None:
             return Content.assemble(figures.gib(worker), (" GiB", "$quiet"))
+        if peak is None:
+            return None
         return Content.assemble(figures.fixed(peak, 1), (" GiB peak", "$quiet"))
 
 
