@@ -18,6 +18,7 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
 from engine.config import LoraSection, ModelConfig
+from engine.errors import UserError
 from engine.policy import base_model, gradient_checkpointing, packing
 from engine.policy.adapters import POLICY, adapter_weights, trainable_parameters
 from engine.policy.base_model import load_base_model
@@ -216,6 +217,36 @@ def _positions_running_on(batch: PackedBatch, groups: Sequence[TokenGroup]) -> P
     return dataclasses.replace(
         batch, position_ids=torch.arange(length).expand(len(batch.position_ids), -1)
     )
+
+
+def _windowed(window: int) -> dict[str, Any]:
+    return {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 1}
+
+
+def _rope(kind: str, original: int) -> dict[str, Any]:
+    rope = {"rope_type": kind, "rope_theta": 10_000.0, "factor": 2.0}
+    return {"rope_parameters": rope, "max_position_embeddings": original}
+
+
+@pytest.mark.parametrize(
+    ("family", "exact", "inexact"),
+    [
+        ("qwen2", _windowed(512), _windowed(256)),
+        ("qwen3", _windowed(512), _windowed(256)),
+        ("llama", _rope("dynamic", 512), _rope("dynamic", 256)),
+        ("llama", _rope("linear", 256), None),
+    ],
+)
+def test_a_model_that_is_not_exact_within_the_context_is_refused_before_it_is_trained(
+    family: str, exact: dict[str, Any], inexact: dict[str, Any] | None
+) -> None:
+    policy = policy_on(tiny_base(family, **exact), LORA, context=512)
+    plain = _plain_logprobs(policy.model, _groups(2))
+    assert (policy.logprobs(_groups(2))[0] - plain).abs().max() <= MOST_NATS
+    if inexact is not None:
+        with pytest.raises(UserError, match="cannot be sampled and trained exactly") as error:
+            policy_on(tiny_base(family, **inexact), LORA, context=512)
+        assert str(error.value).startswith("model.id: ")
 
 
 @pytest.mark.parametrize("how", ["pieces", "mask"])
