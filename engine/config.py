@@ -33,9 +33,13 @@ class ModelConfig(Section):
     """`smollm2-135m` (needs no hub), a Hugging Face id, or a local folder."""
     quantize: Literal["auto", "nf4", "none"] = "auto"
     """4-bit NF4 base through bitsandbytes; `auto` takes 16-bit when it fits on the device."""
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the frozen base; the adapter is always fp32. `auto` takes bf16 where
-    the device computes in it natively, else fp32."""
+    the device computes in it natively, else fp32. `fp16` is for GPUs without bf16; its loss is
+    scaled, and an update that overflows is skipped."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass rather than keep them: the same gradients
+    for less memory and more time."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
@@ -449,9 +453,19 @@ def line_of(node: yaml.Node | None, keys: tuple[str, ...]) -> int | None:
     return line
 
 
+_TRUNCATIONS = ("top_p", "top_k", "min_p", "repetition_penalty")
+_NO_TRUNCATION = (
+    "sampling has a temperature and nothing else: the loss needs the log-probability of every "
+    "token in the distribution that it was drawn from, where this gives some of them none; leave "
+    "it out, or lower rollout.temperature"
+)
+
+
 def _explain(error: Any, keys: tuple[str, ...]) -> str:
     kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
+        if keys[0] == "rollout" and keys[-1] in _TRUNCATIONS:
+            return _NO_TRUNCATION
         near = difflib.get_close_matches(keys[-1], _siblings(keys), n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(_siblings(keys))}"
         return f"unknown key {one_line(keys[-1], 40)!r}{hint}"

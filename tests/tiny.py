@@ -60,7 +60,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_base(family: str = "llama", seed: int = 0) -> Any:
+def tiny_base(family: str = "llama", seed: int = 0, **sizes: Any) -> Any:
     """A randomly initialised model in eval mode, weights large enough to have opinions."""
     torch.manual_seed(seed)
     config_class, model_class = {
@@ -68,7 +68,8 @@ def tiny_base(family: str = "llama", seed: int = 0) -> Any:
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
         "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     }[family]
-    model = model_class(config_class(**_SIZES, head_dim=8, initializer_range=0.3)).eval()
+    config = config_class(**{**_SIZES, "head_dim": 8, "initializer_range": 0.3, **sizes})
+    model = model_class(config).eval()
     model.requires_grad_(False)
     return model
 
@@ -77,14 +78,20 @@ def tiny_policy(
     family: str = "llama", *, seed: int = 0, dropout: float = 0.0, **rollout: Any
 ) -> Policy:
     """A policy whose adapter already differs from its base and from its reference."""
-    settings = {"group_size": 4, "max_new_tokens": 12, "context": 512} | rollout
     base = tiny_base(family, seed)
     base.set_attn_implementation(attention.NAME)
-    model = add_adapters(base, LoraSection(r=4, alpha=8, dropout=dropout), seed=seed)
+    return policy_on(base, LoraSection(r=4, alpha=8, dropout=dropout), seed=seed, **rollout)
+
+
+def policy_on(base: Any, lora: LoraSection, *, seed: int = 0, **rollout: Any) -> Policy:
+    """A policy on ``base`` whose adapter already differs from its reference."""
+    settings = {"group_size": 4, "max_new_tokens": 12, "context": 512} | rollout
+    model = add_adapters(base, lora, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B.default" in name:
-            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+            noise = 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = noise.to(parameter.device)
     return Policy(
         model=model,
         tokenizer=tiny_tokenizer(),
@@ -94,9 +101,9 @@ def tiny_policy(
     )
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, family: str = "llama") -> Path:
     """The tiny model and tokenizer as files that a worker can load."""
-    tiny_base().save_pretrained(folder)
+    tiny_base(family).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 

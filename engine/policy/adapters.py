@@ -139,9 +139,12 @@ def freeze_reference(model: PeftModel) -> None:
 
 
 def adapter_weights(model: PeftModel, adapter: str) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's own file names, on the CPU."""
+    """Copies of the adapter's tensors under PEFT's own file names, on the CPU."""
     weights = get_peft_model_state_dict(model, adapter_name=adapter)
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # A copy wherever they are: on a CPU what training does next would change these too.
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()
+    }
 
 
 def load_adapter(model: PeftModel, weights: Mapping[str, Tensor], adapter: str) -> None:

@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from engine.config import ModelConfig
 from engine.errors import UserError
-from engine.policy import attention
+from engine.policy import attention, gradient_checkpointing
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SIXTEEN_BIT_SHARE = 0.4
 """Share of free device memory that a 16-bit base may take; the rest is for activations,
 the KV cache and logits."""
@@ -21,7 +21,8 @@ def load_base_model(folder: Path, config: ModelConfig, device: torch.device) -> 
     """(model, tokenizer) with every weight frozen, in eval mode, on ``device``.
 
     Raises:
-        UserError: the folder holds nothing that can be loaded safely.
+        UserError: the folder holds nothing that can be loaded safely, or the device does not
+            compute in the format asked for.
     """
     dtype = choose_dtype(config.dtype, device)
     quantize = config.quantize == "nf4" or (
@@ -53,21 +54,30 @@ def load_base_model(folder: Path, config: ModelConfig, device: torch.device) -> 
         raise UserError(f"cannot load the base model: {first_line}", where=str(folder)) from error
     if quantize:
         _keep_trainable_on_cpu(model)
+    if config.gradient_checkpointing:
+        gradient_checkpointing.enable(model)
     model.requires_grad_(False)
     model.eval()
     return model, tokenizer
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The format that ``auto`` stands for on ``device``: bf16 where it is native, else fp32."""
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type == "cuda":
-        # is_bf16_supported() also says yes where bf16 is emulated.
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+    """The format called ``name``; ``auto`` is bf16 where ``device`` has it natively, else fp32.
+
+    Raises:
+        UserError: bf16 on a GPU that would emulate it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _is_bf16_native(device) else torch.float32
+    # A processor emulates it well enough to export what was trained elsewhere.
+    if name == "bf16" and device.type == "cuda" and not _is_bf16_native(device):
+        major, minor = torch.cuda.get_device_capability(device)
+        raise UserError(
+            f"{device} has compute capability {major}.{minor}, and bf16 starts at 8.0",
+            where="model.dtype",
+            fix="use fp16 or fp32",
+        )
+    return _DTYPES[name]
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -87,6 +97,13 @@ def fingerprint(folder: Path) -> str:
     """Names and sizes of the weight files: tells two base models apart without hashing them."""
     files = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
     return json.dumps([[file.name, file.stat().st_size] for file in files])
+
+
+def _is_bf16_native(device: torch.device) -> bool:
+    if device.type == "cuda":
+        # is_bf16_supported() also says yes where bf16 is emulated.
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def _fits_in_16_bit(folder: Path, device: torch.device) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
 
 from engine.errors import UserError
+from engine.policy.exactness import refuse_inexact
 
 
 class GroupCache(Cache):
@@ -35,16 +36,9 @@ class GroupCache(Cache):
             max_new_tokens: of a completion, the last of which is never fed.
 
         Raises:
-            UserError: the model has linear, hybrid or sliding-window attention.
+            UserError: see ``refuse_inexact``.
         """
-        reach = max(lengths) + max_new_tokens
-        for layer in DynamicCache(config=config).layers:
-            if type(layer) is not DynamicLayer and getattr(layer, "sliding_window", 0) < reach:
-                raise UserError(
-                    f"a {config.model_type} model attends in a way that cannot be sampled here",
-                    where="model.id",
-                    fix="use a Llama, Qwen2 or Qwen3 model",
-                )
+        refuse_inexact(config, max(lengths) + max_new_tokens)
         num_layers = config.get_text_config(decoder=True).num_hidden_layers
         self.own: list[_Layer] = [_Layer(max_new_tokens) for _ in range(num_layers)]
         super().__init__(layers=list(self.own))
@@ -86,6 +80,9 @@ class GroupCache(Cache):
             (R, 1, H, D).
         """
         layer = self.own[layer_index]
+        if query.dtype == torch.float16:
+            # Products beyond 65504 would be infinite before they are scaled.
+            query, scaling = query * scaling, 1.0
         num_rows, num_heads, _, size = query.shape
         num_key_heads, length = layer.prompt_keys.shape[1:3]
         # Heads that share a key head stand beside each other: they are its queries.

@@ -34,10 +34,13 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
     if layer.disable_adapters or layer.merged:
         return result
     output = result.flatten(0, -2)
+    # In place: the base's product is needed by nobody else, its gradient included. What a 4-bit
+    # layer returns comes out of a Function of bitsandbytes, and autograd lets nobody change that.
+    add = Tensor.addmm_ if type(layer.base_layer) is nn.Linear else Tensor.addmm
     for name in layer.active_adapters:
         if name in layer.lora_A:
             down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
             inner = nn.functional.linear(layer.lora_dropout[name](x), down.to(x.dtype))
-            # In place: the base's product is needed by nobody else, its gradient included.
-            output.addmm_(inner.flatten(0, -2), up.to(x.dtype).t(), alpha=layer.scaling[name])
+            flat = inner.flatten(0, -2)
+            output = add(output, flat, up.to(x.dtype).t(), alpha=layer.scaling[name])
     return output.view(result.shape)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from engine.config import RolloutConfig
 from engine.errors import UserError
+from engine.policy import gradient_checkpointing
 from engine.policy.adapters import reference_policy
+from engine.policy.exactness import refuse_inexact
 from engine.policy.logprobs import completion_logprobs
 from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup, micro_batches, pack
@@ -27,6 +29,10 @@ class Policy:
     end_tokens: frozenset[int]
     rollout: RolloutConfig
     micro_batch_tokens: int
+
+    def __post_init__(self) -> None:
+        """Refuse a model that would not be trained exactly, before anything is trained."""
+        refuse_inexact(self.causal_model.config, self.rollout.context)
 
     @property
     def causal_model(self) -> Any:
@@ -104,7 +110,8 @@ class Policy:
             (R, T) float32 each, rows in the order of the groups' completions.
         """
         batch = pack(groups, self.pad_id, self.device)
-        return completion_logprobs(self.causal_model, batch, self.rollout.temperature)
+        with gradient_checkpointing.acting(self.causal_model):
+            return completion_logprobs(self.causal_model, batch, self.rollout.temperature)
 
     def micro_batches(self, groups: Sequence[TokenGroup]) -> list[list[int]]:
         """Indices of the groups that share a forward pass, within the token budget."""

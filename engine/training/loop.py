@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch.amp import GradScaler
 
 from engine.config import RunConfig
 from engine.errors import RunFailedError
@@ -23,6 +24,7 @@ from engine.runs.store import EventStore
 from engine.task import Item, Task
 from engine.training import checkpoints, steps, validation
 from engine.training.control import Control, StopRequestedError
+from engine.training.loss_scale import make_scaler
 from engine.training.utilisation import Utilisation
 from engine.training.watch import Watch, WatchSettings
 
@@ -56,9 +58,11 @@ class Training:
     """Of the sampled tokens, on the model's device."""
     store: EventStore
     progress: Progress = field(default_factory=Progress)
+    scaler: GradScaler = field(init=False)
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
+        self.scaler = make_scaler(self.policy)
         settings = WatchSettings.of(
             self.config,
             num_training_items=self.task.num_training_items,
@@ -71,6 +75,8 @@ class Training:
         """Put checkpoint ``name`` in place and go on from its step."""
         saved = checkpoints.load(self.run, name, self.policy, self.optimizer)
         self.generator.set_state(saved.generator_state)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(saved.values["loss_scale"])
         self.task.restore(saved.values["task"])
         self.watch.restore(saved.values["watch"])
         self.progress = Progress(step=saved.step, **saved.values["progress"])
@@ -89,6 +95,7 @@ class Training:
             "progress": carried,
             "task": self.task.state(),
             "watch": self.watch.state(),
+            "loss_scale": self.scaler.state_dict(),
         }
         name = checkpoints.save(
             self.run, progress.step, self.policy, self.optimizer, self.generator, values
@@ -169,6 +176,7 @@ def train(training: Training, control: Control) -> str:
                         advantages,
                         reference,
                         learning_rate=rise * config.optimizer.learning_rate,
+                        scaler=training.scaler,
                     )
 
             progress.step = step
@@ -196,7 +204,9 @@ def train(training: Training, control: Control) -> str:
             )
             for kind, payload in happened:
                 store.event(kind, payload)
-            _refuse_to_diverge(progress, skipped=update_metrics["skipped"] > 0)
+            # An overflow is how the scale of an fp16 loss finds its place.
+            diverged = update_metrics["skipped"] > update_metrics.get("overflowed", 0)
+            _refuse_to_diverge(progress, skipped=diverged)
 
             is_last = step == max_steps
             reward = None

@@ -11,6 +11,7 @@ from itertools import islice
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
 from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
@@ -20,6 +21,7 @@ from engine.policy.policy import Policy
 from engine.policy.rollout import Completion
 from engine.runs.store import RolloutRecord
 from engine.task import Assessment, Item, Task
+from engine.training.loss_scale import UNSCALED
 from engine.training.objective import (
     degenerate_groups,
     group_advantages,
@@ -108,6 +110,7 @@ def update(
     advantages: Tensor,
     reference: Sequence[Tensor] | None,
     learning_rate: float,
+    scaler: GradScaler = UNSCALED,
 ) -> dict[str, float]:
     """Optimiser steps on one block of rollouts; returns the policy's metrics.
 
@@ -115,12 +118,15 @@ def update(
     that sampled are the weights of that pass. What the sampler computed differs by
     rounding, and that difference is reported as ``mismatch_kl``.
 
-    A step whose loss or gradient is not finite changes nothing (metric ``skipped``).
+    A step whose loss or gradient is not finite changes nothing (metric ``skipped``). Where
+    ``scaler`` scales, a gradient that overflowed lowers its scale (``overflowed``: how many of
+    those skipped are that and no more).
 
     Args:
         advantages: (N, G), centred; scaled here where ``objective.advantage_scaling`` says so.
         reference: per group (G, T) log-probabilities; None where the KL coefficient is 0.
         learning_rate: of these updates.
+        scaler: of the loss, see ``engine.training.loss_scale``.
     """
     policy.model.eval()  # Dropout would make the ratio and the KL of an unchanged policy nonzero.
     parameters = list(trainable_parameters(policy.model).values())
@@ -152,7 +158,7 @@ def update(
     old: dict[int, Tensor] = {}
     sums = dict.fromkeys(("loss", "kl", "entropy", "low", "high", "mismatch", "weight", "cap"), 0.0)
     ratios: list[float] = []
-    skipped, norm = 0, math.nan
+    skipped, overflowed, norm = 0, 0, math.nan
 
     for iteration in range(settings.iterations if taught else 0):
         loss_sum = 0.0
@@ -178,7 +184,7 @@ def update(
                 normaliser=normaliser,
                 sampled=_padded(sampled, logprobs) if settings.importance_cap else None,
             )
-            torch.autograd.backward(loss.value)
+            torch.autograd.backward(scaler.scale(loss.value))
             return_freed_memory()
             loss_sum += loss.value.item()
             sums["kl"] += loss.kl_sum.item()
@@ -187,15 +193,22 @@ def update(
             sums["weight"] += loss.importance_sum.item()
             sums["cap"] += loss.importance_capped.item()
             ratios += [loss.ratio_min.item(), loss.ratio_max.item()]
+        scaler.unscale_(optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm))
-        if math.isfinite(loss_sum) and math.isfinite(norm):
-            optimizer.step()
+        loss_is_finite = math.isfinite(loss_sum)
+        if loss_is_finite and math.isfinite(norm):
+            scaler.step(optimizer)
         else:
             skipped += 1
+            # Below 1 the gradient is too large by itself.
+            overflowed += scaler.is_enabled() and loss_is_finite and scaler.get_scale() >= 1
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         sums["loss"] += loss_sum
 
     metrics = {"learning_rate": learning_rate, "skipped": float(skipped)}
+    if scaler.is_enabled():
+        metrics |= {"overflowed": float(overflowed), "loss_scale": scaler.get_scale()}
     if taught:
         passes = settings.iterations
         scored = num_tokens * passes

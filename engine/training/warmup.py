@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.amp import GradScaler
 
 from engine.config import RunConfig
 from engine.policy.adapters import (
@@ -27,6 +28,7 @@ from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
 from engine.runs.directory import fsync_directory
 from engine.task import Task
+from engine.training.loss_scale import make_scaler
 
 
 def warm_up(
@@ -56,6 +58,7 @@ def warm_up(
         return True
     parameters = list(trainable_parameters(policy.model).values())
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
+    scaler = make_scaler(policy)
     policy.model.train()
     with torch.random.fork_rng():
         # Dropout draws from the global generator.
@@ -64,9 +67,11 @@ def warm_up(
             rate = config.warmup.learning_rate * _schedule(step, len(batches))
             for parameter_group in optimizer.param_groups:
                 parameter_group["lr"] = rate
-            loss = _step(policy, groups)
+            loss = _step(policy, groups, scaler)
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, config.warmup.max_grad_norm)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad(set_to_none=True)
             on_step(step + 1, len(batches), loss)
     policy.model.eval()
@@ -93,14 +98,14 @@ def _demonstrations(policy: Policy, task: Task, config: RunConfig) -> list[list[
     return batches
 
 
-def _step(policy: Policy, groups: list[TokenGroup]) -> float:
+def _step(policy: Policy, groups: list[TokenGroup], scaler: GradScaler) -> float:
     """Backward pass of the mean negative log-likelihood a token; returns it."""
     num_tokens = sum(len(answer) for group in groups for answer in group.completions)
     total = 0.0
     for indices in policy.micro_batches(groups):
         logprobs, _ = policy.logprobs([groups[index] for index in indices])
         loss = -logprobs.sum() / num_tokens
-        torch.autograd.backward(loss)
+        torch.autograd.backward(scaler.scale(loss))
         return_freed_memory()
         total += loss.item()
     return total

@@ -107,6 +107,7 @@ def _trained_on(run: RunDirectory) -> ModelConfig:
     changes = {"device": "cpu"}
     if "quantized" in facts:
         changes["quantize"] = "nf4" if facts["quantized"] else "none"
-    if dtype := {"bfloat16": "bf16", "float32": "fp32"}.get(facts.get("dtype", "")):
+    names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+    if dtype := names.get(facts.get("dtype", "")):
         changes["dtype"] = dtype
     return model.model_copy(update=changes)

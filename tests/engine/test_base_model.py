@@ -27,7 +27,10 @@ def _policy(folder: Path, config: ModelConfig, device: torch.device = CPU) -> Po
     )
 
 
-@pytest.mark.parametrize(("name", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
 def test_base_is_loaded_frozen_in_the_format_asked_for(
     name: str, expected: torch.dtype, tmp_path: Path
 ) -> None:
@@ -44,6 +47,25 @@ def test_auto_format_on_a_cpu_is_bf16_only_where_it_is_native(
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         assert choose_dtype("auto", CPU) == expected
+
+
+def test_a_gpu_that_would_emulate_bf16_takes_fp16_or_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda:0")
+    for capability, native in (((7, 5), False), ((8, 0), True)):
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device, found=capability: found
+        )
+        assert choose_dtype("auto", device) == (torch.bfloat16 if native else torch.float32)
+        assert choose_dtype("fp16", device) == torch.float16
+        if native:
+            assert choose_dtype("bf16", device) == torch.bfloat16
+        else:
+            with pytest.raises(UserError) as error:
+                choose_dtype("bf16", device)
+            assert str(error.value) == (
+                "model.dtype: cuda:0 has compute capability 7.5, and bf16 starts at 8.0; "
+                "use fp16 or fp32"
+            )
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])

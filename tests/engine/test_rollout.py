@@ -2,20 +2,23 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from peft.tuners.lora import LoraLayer
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from engine.config import ModelConfig
+from engine.config import LoraSection, ModelConfig
 from engine.errors import UserError
 from engine.policy import attention
+from engine.policy.adapters import base_policy
 from engine.policy.base_model import load_base_model
 from engine.policy.draw import draw
 from engine.policy.packing import TokenGroup
 from engine.policy.rollout import sample_groups
-from tests.tiny import tiny_base, tiny_policy
+from tests.tiny import policy_on, save_tiny_model, tiny_base, tiny_policy
 
 FAMILIES = ["llama", "qwen2", "qwen3"]
 _PROMPTS = [[256, 72, 105, 33], [256, 80], [256, *range(20, 39)]]
@@ -48,6 +51,21 @@ def _generate_greedily(model, prompt, max_new_tokens, end_tokens):
     return output[0, len(prompt) :].tolist()
 
 
+def _sample(
+    policy, prompts, group_size, max_new_tokens, seed, end_tokens=frozenset({257}), temperature=1.0
+):
+    return sample_groups(
+        policy.causal_model,
+        prompts,
+        group_size=group_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        end_tokens=end_tokens,
+        pad_id=257,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_rollout_is_that_of_generate_token_by_token(family: str) -> None:
     model = tiny_policy(family).causal_model
@@ -63,21 +81,31 @@ def test_greedy_rollout_is_that_of_generate_token_by_token(family: str) -> None:
     assert len(lengths) > 1
 
 
-def test_greedy_rollout_of_the_real_model_is_that_of_generate(smollm2: Path) -> None:
+def test_greedy_rollout_of_the_real_model_with_an_adapter_is_that_of_generate(
+    smollm2: Path,
+) -> None:
     config = ModelConfig(id=str(smollm2), dtype="fp32")
-    model, tokenizer = load_base_model(smollm2, config, torch.device("cpu"))
+    base, tokenizer = load_base_model(smollm2, config, torch.device("cpu"))
+    policy = policy_on(base, LoraSection(r=4, alpha=8, dropout=0.0, targets="all-linear"))
+    model = policy.causal_model
     prompts = [
         tokenizer(text).input_ids
         for text in (
             "The capital of France is",
+            "Hello",
             "AAPL closed at 691.28 after two days of losses. Analysts said that",
         )
     ]
-    groups = _greedily(model, prompts, 16, frozenset())
+    groups = _greedily(model, prompts, 12, frozenset())
     model.set_attn_implementation("sdpa")
+    for module in policy.model.modules():
+        if isinstance(module, LoraLayer):
+            del module.forward  # PEFT's own again
     for prompt, group in zip(prompts, groups, strict=True):
-        expected = _generate_greedily(model, prompt, 16, frozenset())
+        expected = _generate_greedily(model, prompt, 12, frozenset())
         assert [completion.tokens for completion in group] == [expected, expected]
+    with base_policy(policy.model):
+        assert _generate_greedily(model, prompt, 12, frozenset()) != expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -117,29 +145,73 @@ def test_logprobs_kept_while_sampling_are_those_of_a_padded_forward_pass(
         assert torch.allclose(torch.tensor(completion.logprobs), expected, atol=1e-4)
 
 
+def _exact(policy, tokens: list[int], temperature: float) -> torch.Tensor:
+    """(V,) probabilities of the token after ``tokens``."""
+    with torch.no_grad():
+        logits = policy.causal_model(input_ids=torch.tensor([tokens])).logits[0, -1]
+    return torch.softmax(logits.double() / temperature, -1)
+
+
+def _chi_square(drawn: list[int], probabilities: torch.Tensor) -> tuple[float, int]:
+    """Pearson's statistic and its degrees of freedom."""
+    counts = torch.tensor(drawn).bincount(minlength=len(probabilities)).double()
+    expected = len(drawn) * probabilities
+    # Tokens that are expected less than five times count as one.
+    often = expected >= 5
+    found = torch.cat([counts[often], counts[~often].sum()[None]])
+    wanted = torch.cat([expected[often], expected[~often].sum()[None]])
+    return float(((found - wanted) ** 2 / wanted).sum()), len(found) - 1
+
+
+def _improbability(statistic: float, freedom: int) -> float:
+    """Where a chi-square statistic lies on a standard normal; p = 0.0001 at 3.72.
+
+    Wilson and Hilferty's (1931) approximation.
+    """
+    width = 2 / (9 * freedom)
+    return ((statistic / freedom) ** (1 / 3) - (1 - width)) / math.sqrt(width)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_drawn_tokens_pass_a_chi_square_test_against_the_exact_distribution(
     temperature: float,
 ) -> None:
-    policy = tiny_policy("qwen2", temperature=temperature)
+    policy = tiny_policy("qwen2")
     prompt = [256, 72, 105]
     num_draws = 20_000
-    with torch.no_grad():
-        logits = policy.causal_model(input_ids=torch.tensor([prompt])).logits[0, -1]
-    expected = num_draws * torch.softmax(logits.double() / temperature, -1)
-    (group,) = policy.sample([prompt], num_draws, torch.Generator().manual_seed(1))
-    counts = torch.tensor([c.tokens[0] for c in group]).bincount(minlength=len(expected))
+    expected = _exact(policy, prompt, temperature)
+    (group,) = _sample(policy, [prompt], num_draws, 1, seed=1, temperature=temperature)
+    drawn = [completion.tokens[0] for completion in group]
     assert expected.argmax() < 256 < len(expected)  # more than one block of tokens
-    # Tokens that are expected less than five times count as one.
-    often = expected >= 5
-    found = torch.cat([counts[often], counts[~often].sum()[None]]).double()
-    wanted = torch.cat([expected[often], expected[~often].sum()[None]])
-    statistic = float(((found - wanted) ** 2 / wanted).sum())
-    freedom = len(found) - 1
+    statistic, freedom = _chi_square(drawn, expected)
     assert freedom > 20
-    # Wilson and Hilferty's (1931) normal approximation of chi-square; p = 0.0001 at 3.72.
-    width = 2 / (9 * freedom)
-    assert ((statistic / freedom) ** (1 / 3) - (1 - width)) / math.sqrt(width) < 3.72
+    assert _improbability(statistic, freedom) < 3.72
+    # It would tell a temperature that is off by a tenth.
+    assert _improbability(*_chi_square(drawn, _exact(policy, prompt, 0.9 * temperature))) > 3.72
+
+
+def test_second_tokens_follow_the_exact_distribution_that_the_first_one_leaves() -> None:
+    policy = tiny_policy("qwen2")
+    prompt = [256, 72, 105]
+    # A second prompt of another length beside it must change nothing.
+    group, _ = _sample(policy, [prompt, [256, 80]], 20_000, 2, seed=4, end_tokens=frozenset())
+    after: dict[int, list[int]] = {}
+    for completion in group:
+        first, second = completion.tokens
+        after.setdefault(first, []).append(second)
+    common = [first for first, seconds in after.items() if len(seconds) >= 500]
+    assert len(common) >= 5
+
+    def improbability(condition: Callable[[int], int]) -> float:
+        tests = [
+            _chi_square(after[first], _exact(policy, [*prompt, condition(first)], 1.0))
+            for first in common
+        ]
+        return _improbability(sum(s for s, _ in tests), sum(f for _, f in tests))
+
+    assert improbability(lambda first: first) < 3.72
+    # It would tell a second token that was drawn as if another had come first.
+    assert improbability(lambda first: common[common.index(first) - 1]) > 3.72
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
@@ -176,19 +248,6 @@ def test_a_model_with_a_sliding_window_is_refused_where_the_window_would_matter(
         _greedily(model, _PROMPTS, 30, frozenset())
 
 
-def _sample(policy, prompts, group_size, max_new_tokens, seed, end_tokens=frozenset({257})):
-    return sample_groups(
-        policy.causal_model,
-        prompts,
-        group_size=group_size,
-        max_new_tokens=max_new_tokens,
-        temperature=1.0,
-        end_tokens=end_tokens,
-        pad_id=257,
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
 def test_sampled_frequencies_follow_the_models_own_distribution() -> None:
     policy = tiny_policy()
     # A generation config like that of real chat models must not change the draw.
@@ -206,6 +265,23 @@ def test_sampled_frequencies_follow_the_models_own_distribution() -> None:
         share = expected[token].item()
         error = math.sqrt(share * (1 - share) / num_draws)
         assert counts[token] / num_draws == pytest.approx(share, abs=4.5 * error)
+
+
+def test_a_generation_config_in_the_model_folder_changes_no_sample(tmp_path: Path) -> None:
+    sampled = []
+    for name in ("plain", "with defaults of a chat model"):
+        folder = save_tiny_model(tmp_path / name)
+        if sampled:
+            GenerationConfig(
+                do_sample=True, temperature=0.5, top_p=0.5, top_k=2, min_p=0.2,
+                repetition_penalty=1.5, no_repeat_ngram_size=2, eos_token_id=257,
+            ).save_pretrained(folder)  # fmt: skip
+        config = ModelConfig(id=str(folder), dtype="fp32")
+        base, _ = load_base_model(folder, config, torch.device("cpu"))
+        policy = policy_on(base, LoraSection(r=4, dropout=0.0))
+        sampled.append(policy.sample([[256, 72], [256, 73, 74]], 8, torch.Generator()))
+    assert base.generation_config.top_k == 2
+    assert sampled[0] == sampled[1]
 
 
 def test_logprobs_kept_while_sampling_match_a_fresh_forward_pass() -> None:

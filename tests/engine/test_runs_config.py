@@ -22,6 +22,10 @@ BAD_FILES = {
         ":3:rollout.group_sise: unknown key 'group_sise'; did you mean group_size",
     ),
     "key unlike any other": ("name: a\nzebra: 1\n", ":2:zebra: unknown key 'zebra'; known: name"),
+    "truncated sampling": (
+        "rollout:\n  temperature: 0.8\n  top_p: 0.9\n",
+        ":3:rollout.top_p: sampling has a temperature and nothing else: the loss needs",
+    ),
     "value out of range": (
         "rollout:\n  temperature: 1\n  group_size: 1\n",
         ":3:rollout.group_size: input should be greater than or equal to 2, not '1'",

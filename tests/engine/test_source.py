@@ -79,6 +79,16 @@ BAD_FOLDERS = {
         '{"model_type": "mamba\\u001b[2J"}',
         "is not supported; use a model of type llama, qwen2, qwen3",
     ),
+    "attention with soft-capped scores": (
+        "config.json",
+        '{"model_type": "gemma2", "attn_logit_softcapping": 50.0}',
+        "model_type 'gemma2' is not supported",
+    ),
+    "attention within a window": (
+        "config.json",
+        '{"model_type": "mistral", "sliding_window": 4096}',
+        "model_type 'mistral' is not supported",
+    ),
     "code of its own": (
         "config.json",
         '{"model_type": "qwen2", "auto_map": {"AutoModel": "evil.Model"}}',
