@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
 from engine.policy.memory import return_freed_memory
-from engine.policy.packing import TokenGroup
+from engine.policy.packing import Part, TokenGroup
 from engine.policy.policy import Policy
 from engine.policy.rollout import Completion
 from engine.runs.store import RolloutRecord
@@ -120,31 +120,35 @@ def update(
     groups = [rollouts[index].tokens for index in taught]
     num_tokens = sum(len(c.tokens) for index in taught for c in rollouts[index].completions)
     normaliser = float(advantages.numel() * config.rollout.max_new_tokens)
-    old: dict[int, Tensor] = {}
+    old: dict[Part, Tensor] = {}
     sums = dict.fromkeys(("loss", "kl", "entropy", "clipped", "mismatch"), 0.0)
     skipped, norm = 0, math.nan
 
     for iteration in range(settings.iterations if taught else 0):
         loss_sum = 0.0
-        for indices in policy.micro_batches(groups):
-            batch = [groups[index] for index in indices]
+        for parts in policy.micro_batches(groups):
+            batch = [part.of(groups) for part in parts]
             logprobs, entropies = policy.logprobs(batch)
             mask = _mask(batch, logprobs)
             sizes = [len(group.completions) for group in batch]
             if iteration == 0:
-                old |= zip(indices, logprobs.detach().split(sizes), strict=True)
+                old |= zip(parts, logprobs.detach().split(sizes), strict=True)
                 sampled = [
-                    c.logprobs for index in indices for c in rollouts[taught[index]].completions
+                    completion.logprobs
+                    for part in parts
+                    for completion in rollouts[taught[part.group]].completions[part.rows]
                 ]
                 sums["mismatch"] += _mismatch(sampled, logprobs.detach())
                 sums["entropy"] += entropies.sum().item()
             loss = grpo_loss(
                 logprobs,
-                _stack([old[index] for index in indices], logprobs),
-                _stack([reference[taught[index]] for index in indices], logprobs)
+                _stack([old[part] for part in parts], logprobs),
+                _stack([reference[taught[part.group]][part.rows] for part in parts], logprobs)
                 if reference is not None
                 else None,
-                torch.cat([advantages[taught[index]] for index in indices]).to(logprobs.device),
+                torch.cat([advantages[taught[part.group]][part.rows] for part in parts]).to(
+                    logprobs.device
+                ),
                 mask,
                 clip=settings.clip,
                 kl_coefficient=settings.kl_coefficient,
