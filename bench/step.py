@@ -30,8 +30,8 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def train() -> None:
-        for indices in policy.micro_batches(groups):
-            logprobs, _ = policy.logprobs([groups[index] for index in indices])
+        for parts in policy.micro_batches(groups):
+            logprobs, _ = policy.logprobs([part.of(groups) for part in parts])
             torch.autograd.backward(logprobs.sum())
 
     parts: dict[str, Callable[[], object]] = {

@@ -206,7 +206,8 @@ class OptimizerConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are scaled down to this norm."""
     micro_batch_tokens: int = Field(8192, ge=256)
-    """Tokens in one forward and backward pass; a group is never split."""
+    """Most tokens in one forward and backward pass; halved where memory does not suffice. A group
+    that is longer goes in parts, its prompt computed again for each."""
 
 
 class FrozenScheme(Section):

@@ -116,6 +116,7 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
     from engine.policy.policy import Policy
     from engine.policy.source import ensure_model
     from engine.training import checkpoints, loop
+    from engine.training.dry_run import choose_token_budget
     from engine.training.warmup import warm_up
 
     task = DirectionCall.from_config(config)
@@ -156,12 +157,12 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
     )
+    progress("measuring what a pass takes", 0, 0)
+    level, text = choose_token_budget(policy)
+    store.event("notice", {"level": level, "text": text})
     try:
         if (name := checkpoints.newest(run)) is not None:
             training.resume(name)
-            step = training.progress.step
-            store.supersede_after(step)
-            store.event("resumed", {"from_step": step}, step=step)
         elif config.warmup.steps > 0:
             store.event("state", {"state": "warming_up", "detail": ""})
             progress("warm-up", 0, config.warmup.steps)
@@ -170,7 +171,9 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
                 progress("warm-up", done, total, loss=loss)
                 control.obey("warming_up")
 
-            was_cached = warm_up(
+            was_cached = training.guard.run(
+                "warm-up",
+                warm_up,
                 policy,
                 task,
                 config,

@@ -27,6 +27,7 @@ _LOGGED = (
     "checkpoint",
     "resumed",
     "command",
+    "memory",
     "notice",
     "alarm",
     "super_saiyan",

@@ -14,14 +14,14 @@ _BLOCK = 256
 """Tokens whose probabilities are summed before one of them is looked for."""
 
 
-def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """One token a row, from softmax(``logits`` / ``temperature``) in fp32.
 
     A token whose probability is 0 in fp32 is never drawn.
 
     Args:
         logits: (R, V) in any float format.
-        generator: on the logits' device.
+        uniform: (R,) float64 in [0, 1), the random number of each row.
 
     Returns:
         (R,) int64 tokens and (R,) float32 log-probabilities.
@@ -42,10 +42,7 @@ def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> tupl
     if not bool(total.isfinite().all()):
         raise RuntimeError("the model's logits are not finite")
 
-    uniform = torch.rand(
-        (num_rows, 1), generator=generator, device=logits.device, dtype=torch.float64
-    )
-    target = _below(uniform * total, total)
+    target = _below(uniform[:, None] * total, total)
     block = torch.searchsorted(up_to, target, right=True)
     start = torch.where(block > 0, up_to.gather(1, (block - 1).clamp(min=0)), 0.0)
     share = (target - start) / (up_to.gather(1, block) - start)

@@ -34,6 +34,25 @@ class TokenGroup:
         return len(self.prompt) + sum(map(len, self.completions))
 
 
+class Part(NamedTuple):
+    """Adjacent completions of a group, with its prompt one packed row; mostly all of them."""
+
+    group: int
+    """Index of the group."""
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> slice:
+        """Which of the group's completions they are."""
+        return slice(self.start, self.stop)
+
+    def of(self, groups: Sequence[TokenGroup]) -> TokenGroup:
+        """The part's own tokens."""
+        group = groups[self.group]
+        return TokenGroup(group.prompt, group.completions[self.rows])
+
+
 class Piece(NamedTuple):
     """Adjacent tokens of a row that see the row's first tokens and, causally, each other."""
 
@@ -130,6 +149,24 @@ def _pieces(group: TokenGroup) -> list[Piece]:
         *prompt_pieces(shared),
         *(Piece(start, stop, shared) for start, stop in pairwise(bounds)),
     ]
+
+
+def split(groups: Sequence[TokenGroup], token_budget: int) -> list[Part]:
+    """Every group as one part, or as several where it is longer than ``token_budget``.
+
+    Each part computes the prompt again, so its completions see what they saw in the whole
+    group. A completion is never split, whatever its length.
+    """
+    parts = []
+    for index, group in enumerate(groups):
+        start, size = 0, len(group.prompt)
+        for position, completion in enumerate(group.completions):
+            if position > start and size + len(completion) > token_budget:
+                parts.append(Part(index, start, position))
+                start, size = position, len(group.prompt)
+            size += len(completion)
+        parts.append(Part(index, start, len(group.completions)))
+    return parts
 
 
 def micro_batches(sizes: Sequence[int], token_budget: int) -> Iterator[list[int]]:

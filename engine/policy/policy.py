@@ -15,7 +15,7 @@ from engine.policy.adapters import reference_policy
 from engine.policy.exactness import refuse_inexact
 from engine.policy.logprobs import completion_logprobs
 from engine.policy.memory import return_freed_memory
-from engine.policy.packing import TokenGroup, micro_batches, pack
+from engine.policy.packing import Part, TokenGroup, micro_batches, pack, split
 from engine.policy.rollout import Completion, sample_groups
 from engine.task import Item
 
@@ -29,6 +29,8 @@ class Policy:
     end_tokens: frozenset[int]
     rollout: RolloutConfig
     micro_batch_tokens: int
+    decode_rows: int | None = None
+    """Most completions sampled together; None: all that are asked for."""
 
     def __post_init__(self) -> None:
         """Refuse a model that would not be trained exactly, before anything is trained."""
@@ -99,6 +101,7 @@ class Policy:
             end_tokens=self.end_tokens,
             pad_id=self.pad_id,
             generator=generator,
+            max_rows=self.decode_rows,
         )
         return_freed_memory()
         return completions
@@ -113,18 +116,31 @@ class Policy:
         with gradient_checkpointing.acting(self.causal_model):
             return completion_logprobs(self.causal_model, batch, self.rollout.temperature)
 
-    def micro_batches(self, groups: Sequence[TokenGroup]) -> list[list[int]]:
-        """Indices of the groups that share a forward pass, within the token budget."""
-        return list(micro_batches([group.num_tokens for group in groups], self.micro_batch_tokens))
+    def micro_batches(self, groups: Sequence[TokenGroup]) -> list[list[Part]]:
+        """What shares a forward pass, within the token budget: whole groups where they fit."""
+        parts = split(groups, self.micro_batch_tokens)
+        sizes = [part.of(groups).num_tokens for part in parts]
+        return [
+            [parts[index] for index in indices]
+            for indices in micro_batches(sizes, self.micro_batch_tokens)
+        ]
 
     @torch.no_grad()
     def reference_logprobs(self, groups: Sequence[TokenGroup]) -> list[Tensor]:
         """Log-probabilities under the reference policy, one (completions, T) a group."""
         self.model.eval()
-        result: dict[int, Tensor] = {}
+        result = [
+            torch.zeros(
+                len(group.completions), max(map(len, group.completions)), device=self.device
+            )
+            for group in groups
+        ]
         with reference_policy(self.model):
-            for indices in self.micro_batches(groups):
-                logprobs, _ = self.logprobs([groups[index] for index in indices])
-                sizes = [len(groups[index].completions) for index in indices]
-                result |= zip(indices, logprobs.split(sizes), strict=True)
-        return [result[index] for index in range(len(groups))]
+            for parts in self.micro_batches(groups):
+                logprobs, _ = self.logprobs([part.of(groups) for part in parts])
+                rows = logprobs.split([part.stop - part.start for part in parts])
+                for part, of_part in zip(parts, rows, strict=True):
+                    own = result[part.group][part.rows]
+                    width = min(own.shape[1], of_part.shape[1])
+                    own[:, :width] = of_part[:, :width]
+        return result

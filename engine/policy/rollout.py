@@ -6,12 +6,15 @@ drawn from the model's own tempered distribution: no top-k, top-p or repetition
 penalty, whatever the checkpoint's generation config says. Log-probabilities are kept
 while sampling: their distance from a fresh forward pass is the mismatch KL we report.
 
+Every completion has random numbers of its own, so what is sampled does not depend on which
+completions are decoded together.
+
 Left out on purpose: beam search, tool calls, multi-turn prompts.
 
 Shapes: B prompts, G completions of each, V vocabulary.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +49,7 @@ def sample_groups(
     end_tokens: Collection[int],
     pad_id: int,
     generator: torch.Generator,
+    max_rows: int | None = None,
 ) -> list[list[Completion]]:
     """Sample ``group_size`` completions of each prompt.
 
@@ -54,6 +58,8 @@ def sample_groups(
     Args:
         causal_model: a transformers causal model in eval mode.
         prompts: B lists of token ids.
+        max_rows: most completions decoded together; None: all. Fewer take less memory and more
+            time, and are the same completions up to rounding.
 
     Returns:
         B lists of G completions.
@@ -61,6 +67,58 @@ def sample_groups(
     Raises:
         UserError: models of this kind cannot be sampled here.
     """
+    num_rows = len(prompts) * group_size
+    uniforms = torch.rand(
+        (max_new_tokens, num_rows),
+        generator=generator,
+        device=causal_model.device,
+        dtype=torch.float64,
+    )
+    completions: list[Completion] = []
+    for some, count in _decode_batches(prompts, group_size, max_rows or num_rows):
+        first = len(completions)
+        completions += _decode(
+            causal_model,
+            some,
+            group_size=count,
+            temperature=temperature,
+            end_tokens=end_tokens,
+            pad_id=pad_id,
+            uniforms=uniforms[:, first : first + len(some) * count],
+        )
+    return [completions[start : start + group_size] for start in range(0, num_rows, group_size)]
+
+
+def _decode_batches(
+    prompts: Sequence[Sequence[int]], group_size: int, max_rows: int
+) -> Iterator[tuple[Sequence[Sequence[int]], int]]:
+    """Prompts decoded together, and how many completions of each: whole groups where they fit."""
+    if max_rows >= group_size:
+        at_once = max_rows // group_size
+        for start in range(0, len(prompts), at_once):
+            yield prompts[start : start + at_once], group_size
+        return
+    for prompt in prompts:
+        for start in range(0, group_size, max_rows):
+            yield [prompt], min(max_rows, group_size - start)
+
+
+def _decode(
+    causal_model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    group_size: int,
+    temperature: float,
+    end_tokens: Collection[int],
+    pad_id: int,
+    uniforms: Tensor,
+) -> list[Completion]:
+    """``group_size`` completions of each prompt, all decoded together.
+
+    Args:
+        uniforms: (longest completion, B * G) random numbers, one for each token.
+    """
+    max_new_tokens, num_rows = uniforms.shape
     hidden, cache = _prefill(causal_model, prompts, max_new_tokens, pad_id)
     head = causal_model.get_output_embeddings()
     logits = head(hidden).repeat_interleave(group_size, dim=0)  # (B * G, V)
@@ -68,14 +126,14 @@ def sample_groups(
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
     positions = lengths.repeat_interleave(group_size)[:, None]  # (rows, 1) of the token to come
 
-    num_rows = len(prompts) * group_size
     tokens: list[list[int]] = [[] for _ in range(num_rows)]
     logprobs: list[list[float]] = [[] for _ in range(num_rows)]
     finished = [False] * num_rows
     rows = list(range(num_rows))  # which completion each row of the batch belongs to
+    columns = torch.arange(num_rows, device=logits.device)  # the same, for ``uniforms``
 
     for number in range(max_new_tokens):
-        drawn, drawn_logprobs = draw(logits, temperature, generator)
+        drawn, drawn_logprobs = draw(logits, temperature, uniforms[number, columns])
         for row, token, logprob in zip(rows, drawn.tolist(), drawn_logprobs.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(logprob)
@@ -88,7 +146,7 @@ def sample_groups(
         if len(going) < len(rows):
             cache.keep(going)
             kept = torch.tensor(going, device=drawn.device)
-            drawn, positions = drawn[kept], positions[kept]
+            drawn, positions, columns = drawn[kept], positions[kept], columns[kept]
             rows = [rows[index] for index in going]
         hidden = causal_model.model(
             input_ids=drawn[:, None],
@@ -101,8 +159,7 @@ def sample_groups(
         logits = head(hidden[:, 0])
         positions = positions + 1
 
-    completions = [Completion(*parts) for parts in zip(tokens, logprobs, finished, strict=True)]
-    return [completions[start : start + group_size] for start in range(0, num_rows, group_size)]
+    return [Completion(*parts) for parts in zip(tokens, logprobs, finished, strict=True)]
 
 
 def _prefill(

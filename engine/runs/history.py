@@ -172,6 +172,9 @@ class History:
             # The validation itself is what is worth a line.
             return
         level = {"failed": "error", "finished": "good"}.get(self.state, "info")
+        if self.state == "paused" and self.detail:
+            # Nobody asked for that one.
+            level = "warning"
         text = self.state.replace("_", " ") + (f": {self.detail}" if self.detail else "")
         self._say(event, level, text)
 
@@ -278,6 +281,14 @@ class History:
     def _on_command(self, event: Event, payload: Mapping[str, Any]) -> None:
         level = "info" if payload["ok"] else "warning"
         self._say(event, level, f"{payload['verb']}: {payload['message']}")
+
+    def _on_memory(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self._say(
+            event,
+            "warning",
+            f"out of memory ({payload['phase']}): done again with {payload['new']} "
+            f"{payload['unit']} at once instead of {payload['old']}",
+        )
 
     def _on_notice(self, event: Event, payload: Mapping[str, Any]) -> None:
         self._say(event, payload.get("level", "info"), payload["text"])

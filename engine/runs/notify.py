@@ -109,6 +109,8 @@ def describe(kind: str, payload: Mapping[str, Any]) -> dict[str, Json] | None:
             event, title = "super_saiyan", "Super Saiyan: all four indicators are on"
         case "alarm" if payload.get("on"):
             event, title, text = "alarm", payload["title"], payload["explanation"]
+        case "state" if payload.get("state") == "paused" and payload.get("detail"):
+            event, title, text = "paused", "the run paused by itself", payload["detail"]
         case "state" if payload.get("state") in ("failed", "finished"):
             event, text = payload["state"], payload.get("detail", "")
             title = f"run {event}"

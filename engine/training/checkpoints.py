@@ -8,13 +8,14 @@
       manifest.json   name, size and SHA-256 of every file; written last
 
 A folder is written beside its final name, made durable, and renamed; only then is it a
-checkpoint. One whose files do not match its manifest is set aside, never deleted.
+checkpoint. One whose files do not match its manifest, or that training went back behind, is set
+aside, never deleted.
 """
 
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,20 @@ from engine.errors import RunFailedError
 from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, is_stack, load_adapter
 from engine.policy.policy import Policy
 from engine.policy.stack import save_whole_policy
-from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256
+from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256, step_of
 from engine.runs.directory import RunDirectory, fsync_directory, fsync_file, write_atomically
 
-__all__ = ["SavedState", "load", "mark_best", "names", "newest", "rotate", "save"]
+__all__ = [
+    "SavedState",
+    "load",
+    "mark_best",
+    "names",
+    "newest",
+    "newest_before",
+    "rotate",
+    "save",
+    "set_aside_after",
+]
 
 _SPARE_BYTES = 256 * 2**20
 
@@ -89,13 +100,19 @@ def save(
 
 def newest(run: RunDirectory) -> str | None:
     """Name of the newest valid checkpoint; damaged ones are renamed to ``damaged-...``."""
-    for name in reversed(names(run)):
-        problem = damage(run.checkpoints / name)
-        if problem is None:
-            return name
-        (run.checkpoints / name).rename(run.checkpoints / f"damaged-{name}-{secrets.token_hex(4)}")
-        print(f"checkpoint {name} is damaged ({problem}); set aside", flush=True)
-    return None
+    return _newest_of(run, names(run))
+
+
+def newest_before(run: RunDirectory, step: int) -> str | None:
+    """As ``newest``, of the checkpoints made before ``step`` was."""
+    return _newest_of(run, [name for name in names(run) if step_of(name) < step])
+
+
+def set_aside_after(run: RunDirectory, name: str) -> None:
+    """Rename checkpoints newer than ``name`` to ``abandoned-...``: their steps are taken anew."""
+    for newer in names(run):
+        if step_of(newer) > step_of(name):
+            _set_aside(run, newer, "abandoned")
 
 
 def load(
@@ -139,6 +156,20 @@ def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
 def mark_best(run: RunDirectory, name: str) -> None:
     """Record ``name`` as the best checkpoint by validation reward."""
     write_atomically(run.path / "best_model", name + "\n")
+
+
+def _newest_of(run: RunDirectory, candidates: Sequence[str]) -> str | None:
+    for name in reversed(candidates):
+        problem = damage(run.checkpoints / name)
+        if problem is None:
+            return name
+        _set_aside(run, name, "damaged")
+        print(f"checkpoint {name} is damaged ({problem}); set aside", flush=True)
+    return None
+
+
+def _set_aside(run: RunDirectory, name: str, why: str) -> None:
+    (run.checkpoints / name).rename(run.checkpoints / f"{why}-{name}-{secrets.token_hex(4)}")
 
 
 def _beside(policy: Policy) -> tuple[str, str]:

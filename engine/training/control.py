@@ -33,16 +33,19 @@ class Control:
         """Stop at the next chance; safe to call from a signal handler."""
         self._stop_reason = reason
 
-    def obey(self, running_state: str) -> None:
+    def obey(self, running_state: str, *, pause_because: str | None = None) -> None:
         """Act on all waiting commands; stays inside while paused.
 
         Args:
             running_state: the state to announce again after a pause.
+            pause_because: pause first, for this reason, until someone says otherwise.
 
         Raises:
             StopRequestedError: by command, signal or deadline.
         """
-        paused = False
+        paused = pause_because is not None
+        if pause_because is not None:
+            self._store.event("state", {"state": "paused", "detail": pause_because})
         while True:
             if self._stop_reason is None and self._is_late():
                 self._stop_reason = "the time limit was reached"

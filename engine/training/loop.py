@@ -2,7 +2,8 @@
 
 One step: draw items, sample a group of completions for each, let the task score them,
 centre the rewards in each group, take the reference policy's log-probabilities, update
-the adapter, record everything. Commands are obeyed between steps only.
+the adapter, record everything. Commands are obeyed between steps only. What runs the model runs
+under the memory guard, which repeats it with less at once where memory runs out.
 """
 
 import resource
@@ -16,7 +17,6 @@ import torch
 from torch.amp import GradScaler
 
 from engine.config import RunConfig
-from engine.errors import RunFailedError
 from engine.policy.adapters import trainable_parameters
 from engine.policy.policy import Policy
 from engine.runs.directory import RunDirectory
@@ -24,12 +24,16 @@ from engine.runs.store import EventStore
 from engine.task import Item, Task
 from engine.training import checkpoints, steps, validation
 from engine.training.control import Control, StopRequestedError
+from engine.training.guard import MemoryGuard
 from engine.training.loss_scale import make_scaler
 from engine.training.utilisation import Utilisation
 from engine.training.watch import Watch, WatchSettings
 
 _MAX_SKIPS = 3
-"""Non-finite updates in a row after which going on is pointless."""
+"""Non-finite updates in a row after which going on as before is pointless."""
+_SKIP_WINDOW, _MAX_SKIPS_IN_WINDOW = 200, 10
+"""The same for those that come now and then: 5 % of the last 200 steps."""
+_MAX_ROLLBACKS = 2
 
 
 @dataclass
@@ -43,6 +47,11 @@ class Progress:
     base_model: dict[str, float] = field(default_factory=dict)
     """Metrics of the untrained base model on the validation items; measured once."""
     skips: int = 0
+    """Steps in a row that changed nothing, because their update was not finite."""
+    skipped_at: list[int] = field(default_factory=list)
+    """Numbers of all such steps among the last 200."""
+    rollbacks: int = 0
+    """How often training went back to a checkpoint for them; each halves the learning rate."""
 
 
 @dataclass
@@ -60,9 +69,11 @@ class Training:
     progress: Progress = field(default_factory=Progress)
     scaler: GradScaler = field(init=False)
     watch: Watch = field(init=False)
+    guard: MemoryGuard = field(init=False)
 
     def __post_init__(self) -> None:
         self.scaler = make_scaler(self.policy)
+        self.guard = MemoryGuard(self.policy, self.optimizer, self.generator, self.store)
         settings = WatchSettings.of(
             self.config,
             num_training_items=self.task.num_training_items,
@@ -72,14 +83,18 @@ class Training:
         self.watch = Watch(settings)
 
     def resume(self, name: str) -> None:
-        """Put checkpoint ``name`` in place and go on from its step."""
+        """Put checkpoint ``name`` in place and go on from its step; later events are superseded."""
         saved = checkpoints.load(self.run, name, self.policy, self.optimizer)
         self.generator.set_state(saved.generator_state)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(saved.values["loss_scale"])
         self.task.restore(saved.values["task"])
         self.watch.restore(saved.values["watch"])
+        if "memory" in saved.values:  # Checkpoints of earlier versions have no limits.
+            self.guard.restore(saved.values["memory"])
         self.progress = Progress(step=saved.step, **saved.values["progress"])
+        self.store.supersede_after(saved.step)
+        self.store.event("resumed", {"from_step": saved.step}, step=saved.step)
 
     def save(self, validation_reward: float | None = None) -> str:
         """Write a checkpoint and rotate old ones; the event comes when all of it is on disk.
@@ -96,6 +111,7 @@ class Training:
             "task": self.task.state(),
             "watch": self.watch.state(),
             "loss_scale": self.scaler.state_dict(),
+            "memory": self.guard.state(),
         }
         name = checkpoints.save(
             self.run, progress.step, self.policy, self.optimizer, self.generator, values
@@ -132,10 +148,10 @@ def train(training: Training, control: Control) -> str:
     """Train until the last step or until someone stops it; returns why it ended.
 
     Raises:
-        RunFailedError: updates stay non-finite, or a checkpoint cannot be written.
+        RunFailedError: memory runs out whatever is done, or a checkpoint cannot be written.
     """
     config, task, policy = training.config, training.task, training.policy
-    store, progress = training.store, training.progress
+    store, guard, progress = training.store, training.guard, training.progress
     max_steps = config.max_steps(task.num_training_items)
     batch_size, group_size = config.rollout.prompts_per_step, config.rollout.group_size
     validation_items = task.validation_items(config.schedule.eval_samples)
@@ -157,25 +173,33 @@ def train(training: Training, control: Control) -> str:
                 first = (step - 1) * batch_size
                 items = [task.training_item(first + index) for index in range(batch_size)]
                 with _timed(seconds, "rollout"):
-                    sampled = steps.roll_out(policy, items, group_size, training.generator)
+                    sampled = guard.run(
+                        "rollout", steps.roll_out, policy, items, group_size, training.generator
+                    )
                 with _timed(seconds, "reward"):
                     judged = steps.judge(policy, task, items, sampled)
                     rollouts = steps.shape(task, judged)
                     advantages, degenerate = steps.advantages_of(rollouts)
                 with _timed(seconds, "reference"):
                     groups = [rollout.tokens for rollout in rollouts]
-                    needed = config.objective.kl_coefficient > 0
-                    reference = policy.reference_logprobs(groups) if needed else None
+                    reference = (
+                        guard.run("reference", policy.reference_logprobs, groups)
+                        if config.objective.kl_coefficient > 0
+                        else None
+                    )
                 with _timed(seconds, "train"):
                     rise = min(1.0, step / config.optimizer.rise_steps)
-                    update_metrics = steps.update(
+                    peak = 0.5**progress.rollbacks * config.optimizer.learning_rate
+                    update_metrics = guard.run(
+                        "train",
+                        steps.update,
                         policy,
                         training.optimizer,
                         config,
                         rollouts,
                         advantages,
                         reference,
-                        learning_rate=rise * config.optimizer.learning_rate,
+                        learning_rate=rise * peak,
                         scaler=training.scaler,
                     )
 
@@ -205,8 +229,10 @@ def train(training: Training, control: Control) -> str:
             for kind, payload in happened:
                 store.event(kind, payload)
             # An overflow is how the scale of an fp16 loss finds its place.
-            diverged = update_metrics["skipped"] > update_metrics.get("overflowed", 0)
-            _refuse_to_diverge(progress, skipped=diverged)
+            skipped = update_metrics["skipped"] > update_metrics.get("overflowed", 0)
+            if _diverges(progress, skipped=skipped) and _go_back(training, control):
+                progress = training.progress
+                continue
 
             is_last = step == max_steps
             reward = None
@@ -233,13 +259,14 @@ def _validate(training: Training, items: Sequence[Item]) -> float:
 
     The untrained base model is measured on the same items once, before the first step.
     """
-    config, progress, store = training.config, training.progress, training.store
+    config, task, policy = training.config, training.task, training.policy
+    store, guard, progress = training.store, training.guard, training.progress
     store.event("state", {"state": "evaluating", "detail": ""})
     if not progress.base_model:
-        progress.base_model = validation.base_model_baseline(
-            config, training.task, training.policy, items
+        progress.base_model = guard.run(
+            "validation", validation.base_model_baseline, config, task, policy, items
         )
-    metrics = validation.validate(config, training.task, training.policy, items)
+    metrics = guard.run("validation", validation.validate, config, task, policy, items)
     metrics |= progress.base_model
     reward = metrics["reward/total"]
     progress.validations_since_best += 1
@@ -261,13 +288,53 @@ def _validate(training: Training, items: Sequence[Item]) -> float:
     return reward
 
 
-def _refuse_to_diverge(progress: Progress, *, skipped: bool) -> None:
+def _diverges(progress: Progress, *, skipped: bool) -> bool:
+    """Count the step just done; True where it was skipped and those before it too, too often."""
     progress.skips = progress.skips + 1 if skipped else 0
-    if progress.skips >= _MAX_SKIPS:
-        raise RunFailedError(
-            f"loss or gradient was not finite in {_MAX_SKIPS} steps in a row; lower "
-            "optimizer.learning_rate and start again from the last checkpoint"
+    if not skipped:
+        return False
+    recent = [step for step in progress.skipped_at if step > progress.step - _SKIP_WINDOW]
+    progress.skipped_at = [*recent, progress.step]
+    return progress.skips >= _MAX_SKIPS or len(progress.skipped_at) >= _MAX_SKIPS_IN_WINDOW
+
+
+def _go_back(training: Training, control: Control) -> bool:
+    """Resume from the last good checkpoint at half the learning rate; pause where that is no help.
+
+    Good is one whose weights an update was made from. The last update may be what spoiled them.
+
+    Returns:
+        Whether training is at an earlier step now.
+    """
+    progress = training.progress
+    often = (
+        f"{progress.skips} steps in a row"
+        if progress.skips >= _MAX_SKIPS
+        else f"{len(progress.skipped_at)} of {_SKIP_WINDOW} steps"
+    )
+    found = f"loss or gradient was not finite in {often}"
+    good = checkpoints.newest_before(training.run, progress.step - progress.skips)
+    if good is None or progress.rollbacks == _MAX_ROLLBACKS:
+        control.obey(
+            "training",
+            pause_because=f"{found}; stop the run and start one with a lower "
+            "optimizer.learning_rate, or resume to try on",
         )
+        progress.skips, progress.skipped_at = 0, []
+        return False
+    checkpoints.set_aside_after(training.run, good)
+    rollbacks = progress.rollbacks + 1
+    training.resume(good)
+    training.progress.rollbacks = rollbacks
+    training.progress.skips, training.progress.skipped_at = 0, []
+    best = training.progress.best_name
+    if best is not None and best in checkpoints.names(training.run):
+        checkpoints.mark_best(training.run, best)
+    training.store.event(
+        "notice",
+        {"level": "warning", "text": f"{found}: back to {good}, learning rate halved"},
+    )
+    return True
 
 
 def _machine_metrics(device: torch.device, utilisation: Utilisation) -> dict[str, float]:

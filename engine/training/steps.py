@@ -16,7 +16,7 @@ from torch.amp import GradScaler
 from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
 from engine.policy.memory import return_freed_memory
-from engine.policy.packing import TokenGroup
+from engine.policy.packing import Part, TokenGroup
 from engine.policy.policy import Policy
 from engine.policy.rollout import Completion
 from engine.runs.store import RolloutRecord
@@ -155,30 +155,36 @@ def update(
     ]
     groups = [rollouts[index].tokens for index in taught]
     num_tokens = sum(len(c.tokens) for index in taught for c in rollouts[index].completions)
-    old: dict[int, Tensor] = {}
+    old: dict[Part, Tensor] = {}
     sums = dict.fromkeys(("loss", "kl", "entropy", "low", "high", "mismatch", "weight", "cap"), 0.0)
     ratios: list[float] = []
     skipped, overflowed, norm = 0, 0, math.nan
 
     for iteration in range(settings.iterations if taught else 0):
         loss_sum = 0.0
-        for indices in policy.micro_batches(groups):
-            batch = [groups[index] for index in indices]
+        for parts in policy.micro_batches(groups):
+            batch = [part.of(groups) for part in parts]
             logprobs, entropies = policy.logprobs(batch)
             mask = _mask(batch, logprobs)
             sizes = [len(group.completions) for group in batch]
-            sampled = [c.logprobs for index in indices for c in rollouts[taught[index]].completions]
+            sampled = [
+                completion.logprobs
+                for part in parts
+                for completion in rollouts[taught[part.group]].completions[part.rows]
+            ]
             if iteration == 0:
-                old |= zip(indices, logprobs.detach().split(sizes), strict=True)
+                old |= zip(parts, logprobs.detach().split(sizes), strict=True)
                 sums["mismatch"] += _mismatch(sampled, logprobs.detach())
                 sums["entropy"] += entropies.sum().item()
             loss = grpo_loss(
                 logprobs,
-                _stack([old[index] for index in indices], logprobs),
-                _stack([reference[taught[index]] for index in indices], logprobs)
+                _stack([old[part] for part in parts], logprobs),
+                _stack([reference[taught[part.group]][part.rows] for part in parts], logprobs)
                 if reference is not None
                 else None,
-                torch.cat([shares[taught[index]] for index in indices]).to(logprobs.device),
+                torch.cat([shares[taught[part.group]][part.rows] for part in parts]).to(
+                    logprobs.device
+                ),
                 mask,
                 settings=settings,
                 normaliser=normaliser,

@@ -102,8 +102,8 @@ def _step(policy: Policy, groups: list[TokenGroup], scaler: GradScaler) -> float
     """Backward pass of the mean negative log-likelihood a token; returns it."""
     num_tokens = sum(len(answer) for group in groups for answer in group.completions)
     total = 0.0
-    for indices in policy.micro_batches(groups):
-        logprobs, _ = policy.logprobs([groups[index] for index in indices])
+    for parts in policy.micro_batches(groups):
+        logprobs, _ = policy.logprobs([part.of(groups) for part in parts])
         loss = -logprobs.sum() / num_tokens
         torch.autograd.backward(scaler.scale(loss))
         return_freed_memory()

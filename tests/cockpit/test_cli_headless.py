@@ -72,6 +72,8 @@ def test_run_is_followed_while_it_is_written(
         stores[0].event("validation", {"metrics": {"reward/total": 0.3, "accuracy": 0.5}})
         stores[0].event("state", {"state": "training", "detail": ""})
         stores[0].event("checkpoint", {"name": "step-000012", "best": True})
+        limits = {"phase": "train", "unit": "tokens", "old": 512, "new": 256}
+        stores[0].event("memory", limits)
         stores[0].event("notice", {"level": "warning", "text": "the disk fills\x1b[2J"})
         stores[0].flush()
 
@@ -81,16 +83,17 @@ def test_run_is_followed_while_it_is_written(
 
     follow(run, wait=Script(lambda: None, begin, one_step, lambda: None, end))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:6] == [
+    assert lines[:7] == [
         "training",
         LINE,
         "validation at step 12  reward +0.300  accuracy 50%",
         "checkpoint step-000012, best so far",
+        "warning: out of memory (train): done again with 256 tokens at once instead of 512",
         "warning: the disk fills␛[2J",
         "finished: stopped on demand",
     ]
-    assert lines[6].startswith("finished    step 12 of 40 after ")
-    assert lines[7:] == [
+    assert lines[7].startswith("finished    step 12 of 40 after ")
+    assert lines[8:] == [
         "reward      +0.412 to +0.412 (first and last step)",
         "validation  reward +0.300  accuracy 50%",
         f"best        {run.path}/checkpoints/step-000012",

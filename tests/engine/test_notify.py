@@ -90,10 +90,18 @@ def test_webhook_gets_what_is_worth_telling_in_order(receiver: Receiver) -> None
         ("alarm", ALARM | {"on": False}),
         ("super_saiyan", {"suggestion": "step-000040"}),
         ("state", FINISHED),
+        # By command, and by itself.
+        ("state", {"state": "paused", "detail": ""}),
+        ("state", {"state": "paused", "detail": "loss not finite"}),
     )
     assert reported == []
-    assert [one["event"] for one in receiver.posted] == ["alarm", "super_saiyan", "finished"]
-    assert [one["step"] for one in receiver.posted] == [1, 3, 4]
+    assert [one["event"] for one in receiver.posted] == [
+        "alarm",
+        "super_saiyan",
+        "finished",
+        "paused",
+    ]
+    assert [one["step"] for one in receiver.posted] == [1, 3, 4, 6]
     assert receiver.posted[0]["title"] == "KL 2.3"
     assert receiver.posted[0]["run"] == "my-run"
     assert "step-000040" in receiver.posted[1]["text"]

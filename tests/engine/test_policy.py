@@ -13,7 +13,7 @@ from engine.policy.adapters import (
     reference_policy,
     trainable_parameters,
 )
-from engine.policy.packing import TokenGroup, micro_batches, pack
+from engine.policy.packing import Part, TokenGroup, micro_batches, pack, split
 from tests.tiny import tiny_base, tiny_policy
 
 FAMILIES = ["llama", "qwen2", "qwen3"]
@@ -101,6 +101,44 @@ def test_micro_batches_hold_every_row_once_and_stay_in_the_budget() -> None:
     for batch in batches:
         padded = len(batch) * max(sizes[index] for index in batch)
         assert padded <= 120 or len(batch) == 1
+
+
+def test_a_group_that_is_longer_than_the_budget_goes_in_parts() -> None:
+    groups = [TokenGroup([0] * 5, [[1] * 3, [2], [3] * 5]), TokenGroup([0] * 2, [[1], [2] * 3])]
+    assert split(groups, 14) == [Part(0, 0, 3), Part(1, 0, 2)]
+    assert split(groups, 9) == [Part(0, 0, 2), Part(0, 2, 3), Part(1, 0, 2)]
+    # One completion is the least, however long it is.
+    assert split(groups, 1) == [Part(0, 0, 1), Part(0, 1, 2), Part(0, 2, 3), *split(groups, 3)[3:]]
+    assert Part(0, 1, 3).of(groups) == TokenGroup([0] * 5, [[2], [3] * 5])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_groups_in_parts_give_the_logprobs_and_gradients_of_whole_ones(family: str) -> None:
+    policy = tiny_policy(family)
+    parameters = trainable_parameters(policy.model)
+    whole, _ = policy.logprobs(_GROUPS)
+    whole.pow(2).sum().backward()
+    expected = {name: p.grad.clone() for name, p in parameters.items()}
+    policy.model.zero_grad(set_to_none=True)
+    reference = policy.reference_logprobs(_GROUPS)
+
+    policy.micro_batch_tokens = 9
+    batches = policy.micro_batches(_GROUPS)
+    assert sorted(part for batch in batches for part in batch) == [
+        Part(0, 0, 2), Part(0, 2, 3), Part(1, 0, 2), Part(1, 2, 3),
+    ]  # fmt: skip
+    for parts in batches:
+        logprobs, _ = policy.logprobs([part.of(_GROUPS) for part in parts])
+        logprobs.pow(2).sum().backward()
+        rows = logprobs.split([part.stop - part.start for part in parts])
+        for part, of_part in zip(parts, rows, strict=True):
+            own = whole.split([3, 3])[part.group][part.rows]
+            assert torch.allclose(own[:, : of_part.shape[1]], of_part, atol=1e-5)
+    for name, parameter in parameters.items():
+        scale = expected[name].abs().max().item()
+        assert torch.allclose(parameter.grad, expected[name], atol=1e-5 * max(1.0, scale)), name
+    for ours, theirs in zip(policy.reference_logprobs(_GROUPS), reference, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_reference_policy_is_the_frozen_copy_and_only_the_policy_has_gradients() -> None:

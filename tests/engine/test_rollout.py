@@ -217,7 +217,8 @@ def test_second_tokens_follow_the_exact_distribution_that_the_first_one_leaves()
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
     logits = torch.full((2000, 700), -torch.inf)
     logits[:, [3, 255, 256, 699]] = torch.tensor([1.0, 0.0, 0.5, 2.0])
-    tokens, logprobs = draw(logits, 1.0, torch.Generator().manual_seed(0))
+    uniform = torch.rand(2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tokens, logprobs = draw(logits, 1.0, uniform)
     assert set(tokens.tolist()) == {3, 255, 256, 699}
     expected = torch.log_softmax(logits, -1).gather(1, tokens[:, None]).squeeze(1)
     assert torch.allclose(logprobs, expected, atol=1e-6)
@@ -227,7 +228,7 @@ def test_logits_that_are_not_finite_are_not_drawn_from() -> None:
     logits = torch.zeros(2, 300)
     logits[1, 7] = torch.nan
     with pytest.raises(RuntimeError, match="not finite"):
-        draw(logits, 1.0, torch.Generator())
+        draw(logits, 1.0, torch.zeros(2, dtype=torch.float64))
 
 
 def test_a_model_that_attends_in_another_way_is_refused() -> None:
@@ -308,6 +309,37 @@ def test_finished_completions_end_with_an_end_token_and_cut_ones_do_not() -> Non
         assert (completion.tokens[-1] == 257) == completion.finished
         assert 257 not in completion.tokens[:-1]
         assert completion.finished or len(completion.tokens) == 12
+
+
+@pytest.mark.parametrize("max_rows", [12, 10, 5, 2, 1])
+def test_what_is_sampled_does_not_depend_on_what_is_decoded_together(max_rows: int) -> None:
+    policy = tiny_policy()
+    often = frozenset(range(60))
+
+    def sample(max_rows: int | None) -> tuple[list, torch.Tensor]:
+        generator = torch.Generator().manual_seed(3)
+        groups = sample_groups(
+            policy.causal_model,
+            _PROMPTS,
+            group_size=5,
+            max_new_tokens=10,
+            temperature=1.0,
+            end_tokens=often,
+            pad_id=257,
+            generator=generator,
+            max_rows=max_rows,
+        )
+        return [completion for group in groups for completion in group], generator.get_state()
+
+    together, state = sample(None)
+    apart, state_apart = sample(max_rows)
+    assert len({len(completion.tokens) for completion in together}) > 3
+    assert [c.tokens for c in apart] == [c.tokens for c in together]
+    for one, other in zip(apart, together, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        assert one.finished == other.finished
+    # What is drawn next does not depend on it either.
+    assert torch.equal(state, state_apart)
 
 
 def test_sampling_is_deterministic_under_a_seed() -> None:

@@ -195,7 +195,17 @@ def test_memory_of_earlier_steps_ends_with_the_checkpoints_that_need_it() -> Non
 
 @pytest.mark.parametrize(
     "kind",
-    ["state", "checkpoint", "resumed", "command", "notice", "alarm", "super_saiyan", "promotion"],
+    [
+        "state",
+        "checkpoint",
+        "resumed",
+        "command",
+        "memory",
+        "notice",
+        "alarm",
+        "super_saiyan",
+        "promotion",
+    ],
 )
 def test_every_kind_in_words_adds_one_line_to_the_log(kind: str) -> None:
     payloads: dict[str, Any] = {
@@ -203,6 +213,7 @@ def test_every_kind_in_words_adds_one_line_to_the_log(kind: str) -> None:
         "checkpoint": {"name": "step-000001"},
         "resumed": {"from_step": 0},
         "command": {"id": "a", "verb": "pause", "ok": False, "message": "no"},
+        "memory": {"phase": "train", "unit": "tokens", "old": 512, "new": 256},
         "notice": {"level": "warning", "text": "hot"},
         "alarm": alarm(0, "kl", on=True)[2],
         "super_saiyan": {"suggestion": None},

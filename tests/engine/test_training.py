@@ -76,8 +76,6 @@ class Session:
         name = checkpoints.newest(self.run)
         assert name is not None
         self.training.resume(name)
-        self.store.supersede_after(self.progress.step)
-        self.store.event("resumed", {"from_step": self.progress.step}, step=self.progress.step)
         return self
 
     def train(self) -> str:
@@ -160,7 +158,8 @@ def test_equal_rewards_still_feel_the_kl_term_when_there_is_one(config: RunConfi
 def test_micro_batches_add_up_to_the_same_update(config: RunConfig, normalisation: str) -> None:
     config = with_overrides(config, [f"objective.normalisation={normalisation}"])
     weights = []
-    for budget, batches in ((100_000, 1), (100, 2)):
+    # The last budget is shorter than a group: a prompt of 44 tokens, two completions of up to 8.
+    for budget, batches in ((100_000, 1), (100, 2), (53, 4)):
         policy = _policy(config)
         policy.micro_batch_tokens = budget
         rollouts = _group(policy, [1.0, 0.0]) + _group(policy, [0.2, 0.8])
@@ -169,6 +168,7 @@ def test_micro_batches_add_up_to_the_same_update(config: RunConfig, normalisatio
         weights.append(adapter_weights(policy.model, POLICY))
     for name in weights[0]:
         assert torch.allclose(weights[0][name], weights[1][name], atol=1e-5), name
+        assert torch.allclose(weights[0][name], weights[2][name], atol=1e-5), name
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(config: RunConfig) -> None:
@@ -553,22 +553,135 @@ def test_every_command_is_answered_by_an_event(config: RunConfig) -> None:
     assert states == [*validated, "paused", "training", "stopping"]
 
 
-def test_three_updates_in_a_row_that_are_not_finite_end_the_run(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+def _copy(policy: Policy) -> dict[str, torch.Tensor]:
+    return {name: w.clone() for name, w in adapter_weights(policy.model, POLICY).items()}
+
+
+def _break_losses(
+    monkeypatch: pytest.MonkeyPatch, is_broken: Callable[[], bool], stop: Session
 ) -> None:
+    """Make the loss NaN where ``is_broken``; a run that pauses is stopped."""
     sound = steps.grpo_loss
 
     def broken(*args: Any, **kwargs: Any) -> Loss:
         loss = sound(*args, **kwargs)
-        return dataclasses.replace(loss, value=loss.value * math.nan)
+        return dataclasses.replace(loss, value=loss.value * math.nan) if is_broken() else loss
+
+    def listen(kind: str, payload: Any, step: int) -> None:
+        if payload.get("state") == "paused":
+            stop.commands.put(Command("s", "stop"))
 
     monkeypatch.setattr(steps, "grpo_loss", broken)
+    stop.store.listen(listen)
+
+
+def test_updates_that_are_never_finite_pause_the_run_and_change_nothing(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = Session(directory.create(config), config)
-    before = adapter_weights(session.policy.model, POLICY)
-    with pytest.raises(RunFailedError, match="not finite in 3 steps"):
-        session.train()
+    _break_losses(monkeypatch, lambda: True, session)
+    before = _copy(session.policy)
+    assert session.train() == "stopped by command"
+    assert session.progress.step == 3
+    assert any("not finite in 3 steps in a row" in line.text for line in session.history().log)
     after = adapter_weights(session.policy.model, POLICY)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_three_skipped_steps_go_back_to_the_last_good_checkpoint_at_half_the_rate(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(
+        config,
+        [
+            "schedule.max_steps=7",
+            "schedule.save_every=1",
+            "schedule.keep_checkpoints=9",
+            "optimizer.rise_steps=1",
+        ],
+    )
+    session = Session(directory.create(config), config)
+
+    def is_broken() -> bool:
+        return session.progress.rollbacks == 0 and session.progress.step >= 3
+
+    _break_losses(monkeypatch, is_broken, session)
+    assert session.train() == "all 7 steps done"
+    history = session.history()
+    # Step 3 made the last update: what it left may be what makes the losses infinite.
+    assert history.series["learning_rate"].steps == [1, 2, 3, 4, 5, 6, 7]
+    assert history.series["learning_rate"].values == [0.01, 0.01] + 5 * [0.005]
+    assert history.series["skipped"].values == 7 * [0.0]
+    assert any("back to step-000002, learning rate halved" in line.text for line in history.log)
+    aside = {path.name[:21] for path in session.run.checkpoints.glob("abandoned-*")}
+    assert aside == {f"abandoned-step-{step:06d}" for step in (3, 4, 5)}
+    assert session.task.shaped == 7
+    assert session.progress.rollbacks == 1
+
+
+def test_a_run_that_went_back_twice_in_vain_pauses(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.max_steps=9", "schedule.save_every=1"])
+    session = Session(directory.create(config), config)
+    _break_losses(monkeypatch, lambda: session.progress.step >= 3, session)
+    assert session.train() == "stopped by command"
+    assert session.progress.step == 6
+    assert session.progress.rollbacks == 2
+    states = [line for line in session.history().log if line.text.startswith("paused: loss or")]
+    assert [line.level for line in states] == ["warning"]
+
+
+def test_one_skipped_step_in_twenty_is_too_many_too() -> None:
+    progress = loop.Progress()
+    found = []
+    for step in range(1, 401):
+        progress.step = step
+        # Every 25th for 200 steps: eight; then every 20th.
+        skipped = step % 25 == 0 if step <= 200 else step % 20 == 0
+        if loop._diverges(progress, skipped=skipped):
+            found.append(step)
+    # Of steps 121 to 320: four up to 200 and six after it.
+    assert found[0] == 320
+    assert len(progress.skipped_at) == 10
+
+
+@pytest.mark.parametrize("broken", ["ratio", "divergence", "loss", "gradient"])
+def test_whatever_is_not_finite_the_step_is_skipped(
+    broken: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(config)
+    rollouts = _group(policy, [1.0, 0.0, 0.5, 0.5])
+    advantages, _ = steps.advantages_of(rollouts)
+    reference = policy.reference_logprobs([rollout.tokens for rollout in rollouts])
+    score, loss = policy.logprobs, steps.grpo_loss
+
+    def logprobs(groups: Any) -> Any:
+        found, entropies = score(groups)
+        if broken == "ratio":
+            found = found + torch.full_like(found, math.nan)
+        if broken == "gradient":
+            found.register_hook(lambda gradient: gradient * math.inf)
+        return found, entropies
+
+    def infinite(*args: Any, **kwargs: Any) -> Loss:
+        found = loss(*args, **kwargs)
+        return dataclasses.replace(found, value=found.value + math.inf)
+
+    monkeypatch.setattr(policy, "logprobs", logprobs)
+    if broken == "divergence":
+        reference[0][1, 0] = math.nan
+    if broken == "loss":
+        monkeypatch.setattr(steps, "grpo_loss", infinite)
+    before = _copy(policy)
+    optimizer = loop.make_optimizer(policy, config)
+    metrics = steps.update(
+        policy, optimizer, config, rollouts, advantages, reference, learning_rate=0.01
+    )
+    assert metrics["skipped"] == 1
+    after = adapter_weights(policy.model, POLICY)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert len(optimizer.state) == 0
 
 
 def test_rollouts_are_stored_with_prompt_components_and_advantage(config: RunConfig) -> None:
