@@ -56,8 +56,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "eval_samples": 24,
         },
     },
-    # Does training learn? Made-up prices whose rule a policy can find, in 40 steps on a processor; the
-    # rest is for all four indicators to agree.
+    # Does training learn? Made-up prices whose rule a policy can find on a processor within 40
+    # steps; the rest is for all four indicators to agree.
     "prove": {
         "name": "prove",
         "data": {"source": "planted:share=0.95", "style": "brief"},
