@@ -56,7 +56,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "eval_samples": 24,
         },
     },
-    # Does training learn? Made-up prices whose rule a policy can find, in 40 steps on a processor.
+    # Does training learn? Made-up prices whose rule a policy can find on a processor within 40
+    # steps; the rest is for all four indicators to agree.
     "prove": {
         "name": "prove",
         "data": {"source": "planted:share=0.95", "style": "brief"},
@@ -77,7 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reward": {"shaping": "none"},
         "milestones": {"settle_window": 12},
         "schedule": {
-            "max_steps": 40,
+            "max_steps": 60,
             "save_every": 20,
             "eval_every": 10,
             "eval_samples": 240,

@@ -188,7 +188,8 @@ class Cockpit(App[None]):
             self._machine_feed.stop()
 
     def on_run_model_updated(self) -> None:
-        if self._feed is None or self.model is None:
+        if self._feed is None or self.model is None or not self.screen_stack:
+            # What the feed read last may arrive while the app closes, its screens gone.
             return
         batch = self._feed.take()
         if batch is None:
@@ -235,7 +236,7 @@ class Cockpit(App[None]):
             self._frames_skipped += 1
             return
         self._frames_skipped = 0
-        if self._is_dirty and isinstance(self.screen, CockpitScreen):
+        if self._is_dirty and self.screen_stack and isinstance(self.screen, CockpitScreen):
             self._is_dirty = False
             self.screen.refresh_screen()
 

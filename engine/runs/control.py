@@ -88,10 +88,13 @@ class ControlServer:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(_TIMEOUT_SECONDS)
-            if _peer_uid(connection) not in (os.getuid(), 0):
-                _send(connection, {"ok": False, "message": "not your run"})
-                return
+            is_ours = _peer_uid(connection) in (os.getuid(), 0)
             for frame in _frames(connection):
+                # A refusal sent before the frame is read would be lost: closing a unix
+                # socket that holds unread bytes resets it, and the sender sees only that.
+                if not is_ours:
+                    _send(connection, {"ok": False, "message": "not your run"})
+                    return
                 _send(connection, self._receive(frame))
 
     def _receive(self, frame: bytes) -> dict[str, object]:

@@ -273,4 +273,4 @@ def find(name: str | None) -> RunDirectory:
 
 
 def _short_hash(path: Path) -> str:
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]

@@ -10,8 +10,8 @@ import platformdirs
 
 from engine.errors import UserError
 
-_LONGEST_DIRECTORY = 80
-"""Bytes: leaves a socket's own name 22, with the slash before it."""
+_LONGEST_DIRECTORY = 85
+"""Bytes: leaves a socket's own name 18, with the slash before it."""
 
 _LONGEST_RUNTIME_DIRECTORY = _LONGEST_DIRECTORY - len("/stonk-tui")
 

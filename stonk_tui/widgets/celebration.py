@@ -15,7 +15,15 @@ def celebrate(panel: SaiyanPanel) -> None:
     if panel.app.animation_level == "none":
         return
     frames = iter(_FRAMES)
-    panel.set_interval(FRAME_SECONDS, lambda: glow(panel, next(frames, 0)), repeat=len(_FRAMES))
+
+    def advance() -> None:
+        strength = next(frames)
+        glow(panel, strength)
+        if not strength:
+            timer.stop()
+
+    # Not `repeat`: a busy app skips ticks and counts them, and the border would stay lit.
+    timer = panel.set_interval(FRAME_SECONDS, advance)
 
 
 def glow(panel: SaiyanPanel, strength: int) -> None:

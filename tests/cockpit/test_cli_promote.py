@@ -132,7 +132,8 @@ def test_a_prepared_run_is_edited_then_started_by_train_resume(
     run = directory.find(last_line(invoke("promote", parent.id)))
     file = run.path / "run.yaml"
     text = file.read_text().replace("max_steps: 40", "max_steps: 12")
-    file.write_text(text.replace("kl_coefficient: 0.0133333", "kl_coefficient: 0.02"))
+    coefficient = run.config().objective.kl_coefficient
+    file.write_text(text.replace(f"kl_coefficient: {coefficient}", "kl_coefficient: 0.02"))
     result = invoke("train", "--resume", run.id, "--detach")
     assert result.exit_code == 0, result.output
     assert started == [run.id]

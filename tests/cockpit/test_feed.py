@@ -29,6 +29,19 @@ async def test_cockpit_follows_a_growing_store() -> None:
     recording.store.close()
 
 
+async def test_news_that_comes_while_the_app_closes_is_let_go() -> None:
+    app = cockpit(recorded.record(3).run)
+    async with opened(app):
+        assert app.model is not None
+        assert app._feed is not None
+    was_alive = app.model.alive
+    app._feed.take = lambda: Batch(alive=not was_alive)  # type: ignore[method-assign]
+    assert app.screen_stack == []
+    app.on_run_model_updated()
+    app._draw_if_dirty()
+    assert app.model.alive is was_alive
+
+
 async def test_chart_waits_its_second_and_then_catches_up_with_the_newest_step() -> None:
     recording = recorded.new_run()
     recording.starts()

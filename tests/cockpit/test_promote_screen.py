@@ -57,8 +57,8 @@ async def test_dialog_shows_lights_checkpoints_with_intervals_and_what_changes()
             assert "(•) step-000100 ★ best  reward 0.48  right 54 % [47, 61] n=200 vs 54 %" in text
             assert "( ) step-000050         reward 0.43  right 52 % [46, 60] n=200 vs 54 %" in text
             assert "data balanced → natural" in text
-            rate = preset("demo").optimizer.learning_rate
-            assert f"learning rate {rate:g} →" in text
+            rate = f"{preset('demo').optimizer.learning_rate:g}".replace("-", "−")
+            assert f"learning rate {rate} →" in text
             assert "LoRA r16 frozen + r8" in text
             assert "Promote and start" in text
 

@@ -197,8 +197,8 @@ def test_demonstrations_cite_as_many_facts_as_asked_or_all_there_are() -> None:
     assert cited(0, "compact") == {0}
     # Two changes of the same size are one citation.
     assert max(cited(3, "compact")) == 3
-    # Name, ticker, date, close and three changes.
-    assert max(cited(8, "brief")) == 7
+    # Name and ticker are one citation; then date, close and three changes.
+    assert max(cited(8, "brief")) == 6
 
 
 def test_the_direction_of_a_demonstration_is_a_coin_flip(

@@ -2,8 +2,10 @@
 
 import json
 import os
+import select
 import socket
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -124,6 +126,26 @@ def test_other_users_are_turned_away(
     with pytest.raises(UserError, match="the worker refused: not your run"):
         control.send(run, "stop")
     assert server.commands.empty()
+
+
+def test_refusal_comes_after_the_command_and_so_is_never_lost(
+    run: RunDirectory, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def stranger(connection: socket.socket) -> int:
+        asked.set()
+        return os.getuid() + 1
+
+    monkeypatch.setattr(control, "_peer_uid", stranger)
+    with connection(run) as client:
+        assert asked.wait(SECONDS)
+        assert select.select([client], [], [], 0.2)[0] == []
+        assert ask(client, b'{"id": "a", "verb": "stop"}') == {
+            "ok": False,
+            "message": "not your run",
+        }
+        assert client.recv(1) == b""
 
 
 def test_peer_of_a_connection_is_known_by_its_user() -> None:

@@ -202,7 +202,7 @@ def test_any_run_can_bind_its_socket_in_the_longest_directory_and_a_longer_one_i
 ) -> None:
     run = make("n" * 48)
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        longest = Path(short) / ("d" * (69 - len(short)))
+        longest = Path(short) / ("d" * (75 - len(short) - 1))
         longer = Path(short) / (longest.name + "d")
         longest.mkdir()
         longer.mkdir()
