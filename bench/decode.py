@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     policy = policy_with_adapter(options.tokens, options.model, options.device)
-    prompts = [group.prompt for group in groups_of_tokens(options.prompts, options.group, 1)]
+    prompts = [list(group.prompt) for group in groups_of_tokens(options.prompts, options.group, 1)]
 
     ours, theirs = [], []
     for _ in range(options.repeats + 1):
@@ -127,7 +127,7 @@ def _bytes_read(policy: Policy, prompt_tokens: int, num_rows: int, num_tokens: i
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     keys_and_values = 2 * config.num_hidden_layers * config.num_key_value_heads * size
-    a_token = keys_and_values * model.dtype.itemsize
+    a_token: int = keys_and_values * model.dtype.itemsize
     own_tokens = num_rows * num_tokens * (num_tokens - 1) // 2
     weights = num_tokens * _weight_bytes(policy)
     return weights + a_token * ((num_tokens - 1) * prompt_tokens + own_tokens)

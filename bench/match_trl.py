@@ -2,6 +2,7 @@
 
 Generation by transformers with the KV cache, fused attention, no gradient checkpointing (which
 saves memory at the price of time), no logging and no saving; the loss is the one of our engine.
+What cannot be set alike: on a 4-bit base TRL rounds its adapter to bf16, where ours stays fp32.
 """
 
 import tempfile
@@ -30,7 +31,8 @@ from match import (
 from models import load_tokenizer
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 
 def play(match: Match) -> Outcome:
@@ -53,6 +55,7 @@ def play(match: Match) -> Outcome:
         )
         trainer.add_callback(_Stopwatch(trainer))
         trainer.train()
+    assert trainer.model is not None
     weights = trainer.model.parameters()
     trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
     return make_outcome(match, trainer.steps, trainable)
