@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 from machine import machine
-from workload import groups_of_tokens, policy_of_the_demo
+from workload import groups_of_tokens, policy_with_adapter
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    policy = policy_of_the_demo(options.tokens)
+    policy = policy_with_adapter(options.tokens)
     groups = groups_of_tokens(options.prompts, options.group, options.tokens)
     prompts = [group.prompt for group in groups]
     generator = torch.Generator().manual_seed(0)

@@ -1,28 +1,38 @@
-"""The work that the speed benches time: the demo's model with an adapter, and groups of tokens."""
+"""The work that the speed benches time: a model with an adapter, and groups of tokens."""
 
 import torch
+from models import model_folder
 
 from engine.config import LoraSection, ModelConfig, preset
 from engine.policy.adapters import add_adapters, trainable_parameters
 from engine.policy.base_model import load_base_model
-from engine.policy.embedded import default_cache_dir, ensure_embedded_model
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
+from engine.presets import EMBEDDED_MODEL
 
 
-def policy_of_the_demo(max_new_tokens: int) -> Policy:
-    """SmolLM2-135M on the CPU under an adapter of rank 16 on all linear layers.
+class EndlessPolicy(Policy):
+    """A policy with no end tokens: its completions all run to their full length."""
 
-    Its completions run to their full length: the one token that ends them hardly ever comes.
-    """
+    @property
+    def pad_id(self) -> int:
+        """Any id will do."""
+        return 0
+
+
+def policy_with_adapter(
+    max_new_tokens: int, model: str = EMBEDDED_MODEL, device: str = "cpu"
+) -> Policy:
+    """``model``, in the format that ``device`` computes in, under an adapter on all its linears."""
     config = preset("demo")
-    folder = ensure_embedded_model(default_cache_dir(), lambda phase, done, total: None)
-    base, tokenizer = load_base_model(folder, ModelConfig(), torch.device("cpu"))
+    base, tokenizer = load_base_model(
+        model_folder(model), ModelConfig(quantize="none"), torch.device(device)
+    )
     lora = LoraSection(r=16, alpha=32, targets="all-linear", dropout=0.0)
-    policy = Policy(
+    policy = EndlessPolicy(
         add_adapters(base, lora, seed=0),
         tokenizer,
-        frozenset({len(tokenizer) - 1}),
+        frozenset(),
         config.rollout.model_copy(update={"max_new_tokens": max_new_tokens}),
         config.optimizer.micro_batch_tokens,
     )
@@ -30,7 +40,8 @@ def policy_of_the_demo(max_new_tokens: int) -> Policy:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in trainable_parameters(policy.model).items():
         if "lora_B" in name:
-            parameter.data = 0.002 * torch.randn(parameter.shape, generator=generator)
+            values = 0.002 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = values.to(parameter.device)
     return policy
 
 
