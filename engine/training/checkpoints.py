@@ -153,9 +153,9 @@ def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
     return surplus
 
 
-def mark_best(run: RunDirectory, name: str) -> None:
-    """Record ``name`` as the best checkpoint by validation reward."""
-    write_atomically(run.path / "best_model", name + "\n")
+def mark_best(run: RunDirectory, name: str | None) -> None:
+    """Record ``name`` as the best checkpoint by validation reward; None where there is none."""
+    write_atomically(run.path / "best_model", f"{name or ''}\n")
 
 
 def _newest_of(run: RunDirectory, candidates: Sequence[str]) -> str | None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import RunFailedError
-from engine.policy.packing import TokenGroup
+from engine.policy.logprobs import completion_logprobs
+from engine.policy.packing import TokenGroup, pack
 from engine.policy.policy import Policy
 from engine.training.guard import FEWEST_TOKENS, is_out_of_memory
 
@@ -133,8 +134,24 @@ def _for_cpu(policy: Policy) -> Callable[[Sequence[TokenGroup]], _Need]:
 def _bytes_kept_per_token(policy: Policy) -> float:
     """Memory that a forward pass holds for its backward pass, weights left out.
 
-    What does not depend on the tokens is counted with them: an error on the safe side.
+    What does not depend on the tokens is counted with them: an error on the safe side. Where
+    layers are checkpointed, the backward pass holds what one of them keeps on top.
     """
+    tokens = [policy.pad_id] * _SAMPLE_TOKENS
+    group = TokenGroup(tokens, [tokens])
+    kept = _bytes_kept(policy, lambda: policy.logprobs([group]))
+    batch = pack([group], policy.pad_id, policy.device)
+    # Outside `policy.logprobs` no layer of a model in eval mode is checkpointed.
+    plain = _bytes_kept(
+        policy,
+        lambda: completion_logprobs(policy.causal_model, batch, policy.rollout.temperature),
+    )
+    one_layer = plain / policy.causal_model.config.num_hidden_layers if kept < plain else 0.0
+    return (kept + one_layer) / group.num_tokens
+
+
+def _bytes_kept(policy: Policy, run: Callable[[], object]) -> int:
+    """Bytes of the tensors that ``run`` saves for a backward pass, weights left out."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -145,11 +162,11 @@ def _bytes_kept_per_token(policy: Policy) -> float:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    tokens = [policy.pad_id] * _SAMPLE_TOKENS
-    group = TokenGroup(tokens, [tokens])
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        policy.logprobs([group])
-    return sum(kept.values()) / group.num_tokens
+        # The result stays alive until the end: storages would be used again, and lost count of.
+        result = run()
+    del result
+    return sum(kept.values())
 
 
 def _num_tokens(batch: Sequence[TokenGroup]) -> int:

@@ -13,6 +13,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
 from engine.errors import RunFailedError
 from engine.policy.memory import return_freed_memory
@@ -50,12 +51,14 @@ class MemoryGuard:
         self,
         policy: Policy,
         optimizer: torch.optim.Optimizer,
+        scaler: GradScaler,
         generator: torch.Generator,
         store: EventStore,
     ) -> None:
-        """``generator``: of the sampled tokens."""
+        """``scaler``: of the training loss. ``generator``: of the sampled tokens."""
         self._policy = policy
         self._optimizer = optimizer
+        self._scaler = scaler
         self._generator = generator
         self._store = store
 
@@ -68,14 +71,14 @@ class MemoryGuard:
     ) -> _Result:
         """What ``work`` returns; where memory runs out it is repeated with half of its limit.
 
-        Before a repeat the sampling generator, the trained weights and the optimiser's state are
-        put back as they were. Each halving is an event, and lasts.
+        Before a repeat the sampling generator, the trained weights, the optimiser's state and the
+        loss scale are put back as they were. Each halving is an event, and lasts.
 
         Raises:
             RunFailedError: memory runs out at the lowest limit too.
         """
         sampling = self._generator.get_state()
-        trained = _Trained(self._optimizer) if phase in _TRAINS else None
+        trained = _Trained(self._optimizer, self._scaler) if phase in _TRAINS else None
         while True:
             try:
                 return work(*args, **kwargs)
@@ -128,15 +131,17 @@ class MemoryGuard:
 
 
 class _Trained:
-    """Copies, in the host's memory, of the trained weights and of the optimiser's state.
+    """Copies, in the host's memory, of what training changes: weights, moments and loss scale.
 
     They are three times the adapter, which is little beside a pass. Memory that the optimiser
     allocates beforehand would cost less and not do: with several updates on a block of
     rollouts, the second can fail when the first is done.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, scaler: GradScaler) -> None:
         self._optimizer = optimizer
+        self._scaler = scaler
+        self._scale = scaler.state_dict()
         self._weights: dict[Tensor, Tensor] = {
             parameter: _copied(parameter)
             for group in optimizer.param_groups
@@ -158,6 +163,12 @@ class _Trained:
                 continue
             for name, value in self._state[parameter].items():
                 state[name].copy_(value)
+        if self._scaler.is_enabled():
+            # A scaler refuses to unscale twice before an update, and an update before it has
+            # scaled anything.
+            self._scaler.scale(torch.zeros((), device=next(iter(self._weights)).device))
+            self._scaler.update(self._scale["scale"])
+            self._scaler.load_state_dict(self._scale)
 
 
 def _copied(tensor: Tensor) -> Tensor:

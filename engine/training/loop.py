@@ -73,7 +73,9 @@ class Training:
 
     def __post_init__(self) -> None:
         self.scaler = make_scaler(self.policy)
-        self.guard = MemoryGuard(self.policy, self.optimizer, self.generator, self.store)
+        self.guard = MemoryGuard(
+            self.policy, self.optimizer, self.scaler, self.generator, self.store
+        )
         settings = WatchSettings.of(
             self.config,
             num_training_items=self.task.num_training_items,
@@ -328,8 +330,10 @@ def _go_back(training: Training, control: Control) -> bool:
     training.progress.rollbacks = rollbacks
     training.progress.skips, training.progress.skipped_at = 0, []
     best = training.progress.best_name
-    if best is not None and best in checkpoints.names(training.run):
-        checkpoints.mark_best(training.run, best)
+    if best is not None and best not in checkpoints.names(training.run):
+        # It gave way to a better one, which is abandoned: the next validated one is the best.
+        training.progress.best_name = training.progress.best_reward = best = None
+    checkpoints.mark_best(training.run, best)
     training.store.event(
         "notice",
         {"level": "warning", "text": f"{found}: back to {good}, learning rate halved"},

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch.amp import GradScaler
 
 from engine.config import RunConfig, with_overrides
 from engine.errors import RunFailedError
+from engine.policy import gradient_checkpointing, rollout
 from engine.policy import policy as policy_module
-from engine.policy import rollout
 from engine.policy.adapters import POLICY, adapter_weights, trainable_parameters
 from engine.runs import directory
 from engine.runs.reader import StoreReader
-from engine.training import dry_run
+from engine.training import dry_run, loop
 from engine.training.dry_run import choose_token_budget
 from engine.training.guard import is_out_of_memory
 from tests.engine.test_training import Session
@@ -187,6 +188,24 @@ def test_running_out_of_memory_once_leaves_the_run_as_it_would_have_been(
         assert torch.allclose(found[name], weights, atol=1e-5, rtol=0), name
 
 
+def test_a_loss_scale_is_undone_with_the_update_that_it_failed_in(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "make_scaler", lambda policy: GradScaler("cpu", init_scale=2.0**10))
+    undisturbed = _session(config)
+    undisturbed.train()
+    session = _session(config)
+    # Gradients are unscaled already, which a scaler does only once an update.
+    fault = Fault(session, _ERRORS[1], shaped=2, at=1)
+    _in_optimiser(monkeypatch, session, fault)
+    assert session.train() == "all 3 steps done"
+    assert fault.reached > 1
+    assert session.training.scaler.state_dict() == undisturbed.training.scaler.state_dict()
+    found = adapter_weights(session.policy.model, POLICY)
+    for name, weights in adapter_weights(undisturbed.policy.model, POLICY).items():
+        assert torch.allclose(found[name], weights, atol=1e-5, rtol=0), name
+
+
 def test_an_update_of_several_steps_is_undone_as_a_whole(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +325,15 @@ def test_what_a_token_keeps_is_within_what_its_layers_must_keep() -> None:
     # For each of two layers at least the inputs of its norms and of its MLP's products, in fp32.
     least = 2 * (2 * 32 + 2 * 64) * 4
     assert least < dry_run._bytes_kept_per_token(policy) < 20 * least
+
+
+def test_checkpointed_layers_keep_less_but_no_less_than_one_layer_needs() -> None:
+    policy = tiny_policy()
+    plain = dry_run._bytes_kept_per_token(policy)
+    gradient_checkpointing.enable(policy.causal_model)
+    checkpointed = dry_run._bytes_kept_per_token(policy)
+    # Half of what two layers keep, and each one's input.
+    assert plain / 2 < checkpointed < plain
 
 
 def test_the_budget_is_halved_until_half_of_the_free_memory_suffices(

@@ -4,6 +4,7 @@ import json
 import math
 import queue
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from engine.config import LoraSection, RunConfig
-from engine.errors import RunFailedError
 from engine.policy import attention
 from engine.policy.adapters import POLICY, adapter_weights, trainable_parameters
 from engine.policy.group_cache import GroupCache
@@ -19,6 +19,7 @@ from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
 from engine.policy.rollout import Completion
 from engine.runs import directory
+from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.status import read_history
 from engine.runs.store import EventStore
@@ -139,7 +140,8 @@ class Session:
     def __init__(self, run: RunDirectory, config: RunConfig) -> None:
         self.run = run
         self.store = EventStore(run.database)
-        self.control = Control(queue.Queue(), self.store)
+        self.commands: queue.Queue[Command] = queue.Queue()
+        self.control = Control(self.commands, self.store)
         policy = _policy()
         policy.rollout = config.rollout
         self.training = loop.Training(
@@ -167,10 +169,10 @@ def _with_steps(config: RunConfig, max_steps: int) -> RunConfig:
 
 
 def test_a_run_that_overflows_more_often_than_it_may_diverge_goes_on_and_is_resumed(
-    config: RunConfig,
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "make_scaler", lambda policy: GradScaler("cpu", init_scale=2.0**26))
     whole = Session(directory.create(config), _with_steps(config, 8))
-    whole.training.scaler = GradScaler("cpu", init_scale=2.0**26)
     expected = whole.train()
     overflowed = read_history(whole.run).series["overflowed"].values
     scales = read_history(whole.run).series["loss_scale"].values
@@ -178,7 +180,6 @@ def test_a_run_that_overflows_more_often_than_it_may_diverge_goes_on_and_is_resu
     assert "1110" in "".join(f"{number:.0f}" for number in overflowed)
 
     first = Session(directory.create(config), _with_steps(config, 4))
-    first.training.scaler = GradScaler("cpu", init_scale=2.0**26)
     first.train()
     state = json.loads((first.run.checkpoints / "step-000004/train/state.json").read_text())
     assert state["values"]["loss_scale"]["scale"] == scales[3]
@@ -188,14 +189,23 @@ def test_a_run_that_overflows_more_often_than_it_may_diverge_goes_on_and_is_resu
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_run_whose_loss_is_not_finite_still_ends(
+def test_a_run_whose_loss_is_not_finite_still_pauses(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(directory.create(config), _with_steps(config, 8))
     metrics = {"learning_rate": 0.01, "skipped": 1.0, "overflowed": 0.0}
     monkeypatch.setattr(steps, "update", lambda *_, **__: dict(metrics))
-    with pytest.raises(RunFailedError, match="not finite in 3 steps in a row"):
-        session.train()
+    paused: list[str] = []
+
+    def listen(kind: str, payload: Any, step: int) -> None:
+        if payload.get("state") == "paused":
+            paused.append(payload["detail"])
+            session.commands.put(Command("s", "stop"))
+
+    session.store.listen(listen)
+    session.train()
+    assert session.training.progress.step == 3
+    assert "not finite in 3 steps in a row" in paused[0]
 
 
 def test_the_warm_up_scales_too(config: RunConfig, tmp_path: Path) -> None:

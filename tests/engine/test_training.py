@@ -17,7 +17,7 @@ from engine.config import RunConfig, with_overrides
 from engine.errors import RunFailedError
 from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
 from engine.policy.policy import Policy
-from engine.runs import directory
+from engine.runs import checkpoint_names, directory
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
@@ -25,7 +25,7 @@ from engine.runs.reader import StoreReader
 from engine.runs.status import read_history
 from engine.runs.store import EventStore
 from engine.task import Assessment, ComponentScore, Item
-from engine.training import checkpoints, loop, steps
+from engine.training import checkpoints, loop, steps, validation
 from engine.training.control import Control, StopRequestedError
 from engine.training.objective import Loss
 from engine.training.warmup import warm_up
@@ -617,6 +617,38 @@ def test_three_skipped_steps_go_back_to_the_last_good_checkpoint_at_half_the_rat
     assert aside == {f"abandoned-step-{step:06d}" for step in (3, 4, 5)}
     assert session.task.shaped == 7
     assert session.progress.rollbacks == 1
+
+
+def test_a_best_checkpoint_that_is_abandoned_is_best_no_more(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(
+        config,
+        [
+            "schedule.max_steps=7",
+            "schedule.save_every=1",
+            "schedule.eval_every=1",
+            "schedule.keep_checkpoints=4",
+        ],
+    )
+    session = Session(directory.create(config), config)
+    # Step 1 is the best until step 3 is, and is deleted then; step 3 is abandoned.
+    rewards = iter((0.1, 0.3, 0.2, 0.4, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11))
+    validate = validation.validate
+    monkeypatch.setattr(
+        validation,
+        "validate",
+        lambda *args: {**validate(*args), "reward/total": next(rewards)},
+    )
+
+    def is_broken() -> bool:
+        return session.progress.rollbacks == 0 and session.progress.step >= 3
+
+    _break_losses(monkeypatch, is_broken, session)
+    assert session.train() == "all 7 steps done"
+    assert session.progress.rollbacks == 1
+    assert session.progress.best_name in checkpoint_names.names(session.run)
+    assert checkpoint_names.best(session.run) == session.progress.best_name
 
 
 def test_a_run_that_went_back_twice_in_vain_pauses(
