@@ -14,16 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 from torch.amp import GradScaler
 
 from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
+from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
+from engine.runs.devices import device_name
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from engine.task import Item, Task
 from engine.training import checkpoints, steps, validation
 from engine.training.control import Control, StopRequestedError
+from engine.training.flops import ModelShape, peak_flops, step_flops
 from engine.training.guard import MemoryGuard
 from engine.training.loss_scale import make_scaler
 from engine.training.utilisation import Utilisation
@@ -213,7 +217,9 @@ def train(training: Training, control: Control) -> str:
                 **steps.describe(rollouts, degenerate),
                 **update_metrics,
                 **_machine_metrics(policy.device, utilisation),
+                **_mfu(training, groups, degenerate, seconds["total"]),
                 "tokens_per_second": num_tokens / seconds["total"],
+                "tokens_per_second/rollout": num_tokens / seconds["rollout"],
             }
             happened = training.watch.after_step(step, metrics, seconds)
             store.rollouts(step, steps.records(rollouts, advantages))
@@ -351,6 +357,30 @@ def _machine_metrics(device: torch.device, utilisation: Utilisation) -> dict[str
     if busy is not None:
         metrics["gpu/utilisation"] = busy
     return metrics
+
+
+def _mfu(
+    training: Training, groups: Sequence[TokenGroup], degenerate: Tensor, seconds: float
+) -> dict[str, float]:
+    """Model FLOPs utilisation of a step; nothing where the device's peak is not known."""
+    config, model = training.config, training.policy.causal_model
+    peak = peak_flops(device_name(config.model.device), model.dtype)
+    if peak is None:
+        return {}
+    has_reference = config.objective.kl_coefficient > 0
+    trained = [
+        group
+        for group, is_flat in zip(groups, degenerate.tolist(), strict=True)
+        if has_reference or not is_flat
+    ]
+    flops = step_flops(
+        ModelShape.of(model.config),
+        groups,
+        trained,
+        has_reference=has_reference,
+        iterations=config.objective.iterations,
+    )
+    return {"mfu": flops / seconds / peak}
 
 
 @contextmanager

@@ -23,7 +23,8 @@ class DevicePanel(Panel):
     explanation: ClassVar[str] = (
         "The device that this run trains on, and the machine around it, sampled every two seconds. "
         "Memory of the GPU counts every process on it; the worker's own line counts only this run. "
-        "A utilisation that often falls to 0 means that the device waits for something."
+        "A utilisation that often falls to 0 means that the device waits for something; mfu is the "
+        "arithmetic that the last step needed, of all that the device could have done in its time."
     )
 
     def __init__(self, *, id: str) -> None:
@@ -56,6 +57,7 @@ class DevicePanel(Panel):
                     f"{figures.fixed(gpu.temperature_celsius, 0)} °C",
                     ("   power ", "$quiet"),
                     f"{figures.fixed(gpu.power_watts, 0)} W",
+                    *_mfu(view),
                 ),
             ]
         cores = f" of {machine.num_cpus} cores" if machine.num_cpus else ""
@@ -109,6 +111,11 @@ def _gpu_of(view: RunModel, machine: Machine) -> GpuLoad | None:
         return None
     number = int(index) if index.isdecimal() else 0
     return next((gpu for gpu in machine.gpus if gpu.index == number), None)
+
+
+def _mfu(view: RunModel) -> list[str | tuple[str, str]]:
+    mfu = view.history.metrics.get("mfu")
+    return [] if mfu is None else [("   mfu ", "$quiet"), figures.share(mfu)]
 
 
 def _part(used: int | None, total: int | None) -> float | None:
