@@ -9,7 +9,7 @@ formula gets an apostrophe in front.
 import csv
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,14 +100,14 @@ def export(
     return count
 
 
-class Cancelled(Exception):  # noqa: N818
+class Cancelled(Exception):
     """Whoever watches the progress wants no more of it."""
 
 
 def refuse_taken(out: Path) -> None:
     """Raise ``UserError`` where ``out`` cannot become a new file."""
     if os.path.lexists(out):
-        raise UserError("exists already", where=str(out), fix="name a file that does not")
+        raise _taken(out)
     if not out.parent.is_dir():
         raise UserError("no such folder", where=str(out.parent), fix="make it, or name another")
 
@@ -219,22 +219,22 @@ def _cell(value: object) -> object:
 @contextmanager
 def _new_file(out: Path) -> Iterator[Path]:
     """A file beside ``out`` that becomes ``out`` when all went well, and else goes away."""
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name[:40]}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = out.with_name(f".{out.name[:40]}.{secrets.token_hex(4)}.part")
     try:
-        # Readable by whom a file of this person usually is; mkstemp allows the owner alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        # An empty file keeps the name free for us: replacing it later replaces nobody's work.
+        out.open("x").close()
+    except FileExistsError as error:
+        raise _taken(out) from error
+    try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # Unlike a rename, a link does not replace what has appeared there meanwhile.
-        os.link(temporary, out)
-    except FileExistsError as error:
-        raise UserError(
-            "exists already", where=str(out), fix="name a file that does not"
-        ) from error
-    finally:
+        temporary.replace(out)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
+        raise
+
+
+def _taken(out: Path) -> UserError:
+    return UserError("exists already", where=str(out), fix="name a file that does not")

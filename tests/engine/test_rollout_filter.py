@@ -1,4 +1,4 @@
-"""The filter grammar: what passes, what is refused with its place, and that nothing gets into SQL."""
+"""The filter grammar: what passes, what is refused and where, and that nothing gets into SQL."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import UserError
 from engine.runs.reader import Rollout, StoreReader
-from engine.runs.rollout_filter import FIELDS, SORTABLE, FilterError, Order, parse
+from engine.runs.rollout_filter import FIELDS, SORTABLE, Filter, FilterError, Order, parse
 from engine.runs.store import EventStore, RolloutRecord
 from engine.task import Json
 
@@ -178,15 +178,21 @@ _PIECES = st.sampled_from(
 def test_any_text_is_a_filter_that_runs_or_an_error_in_words(
     reader: StoreReader, text: str
 ) -> None:
-    try:
-        selection = parse(text)
-    except FilterError as error:
-        assert error.what
-        assert error.fix
-        assert 0 <= error.at <= len(text)
+    selection = _parsed(text)
+    if isinstance(selection, FilterError):
+        assert selection.what
+        assert selection.fix
+        assert 0 <= selection.at <= len(text)
         return
     assert set(reader.rollout_ids(selection, Order())) <= set(range(1, 7))
     assert selection.where.count("?") == len(selection.parameters)
+
+
+def _parsed(text: str) -> Filter | FilterError:
+    try:
+        return parse(text)
+    except FilterError as error:
+        return error
 
 
 @given(st.text(min_size=1, max_size=30))
