@@ -36,6 +36,7 @@ from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen
 from stonk_tui.screens.log import LogScreen
+from stonk_tui.screens.rollouts import RolloutsScreen
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
 from stonk_tui.theme import SAIYAN
@@ -68,6 +69,7 @@ class Cockpit(App[None]):
     MODES: ClassVar[dict[str, Callable[[], CockpitScreen]]] = {  # type: ignore[assignment]
         "runs": RunsScreen,
         "train": TrainScreen,
+        "rollouts": RolloutsScreen,
         "log": LogScreen,
     }
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
@@ -274,6 +276,9 @@ class Cockpit(App[None]):
     def do_train(self) -> None:
         self._go("train")
 
+    def do_rollouts(self) -> None:
+        self._go("rollouts")
+
     def do_log(self) -> None:
         self._go("log")
 
@@ -285,11 +290,13 @@ class Cockpit(App[None]):
     def do_back(self) -> None:
         if isinstance(self.screen, TrainScreen) and self.screen.unzoom():
             return
+        if isinstance(self.screen, RolloutsScreen) and self.screen.leave_filter():
+            return
         if self._is_pushed:
             self.pop_screen()
             return
         mode = self.current_mode
-        if mode == "log":
+        if mode in ("log", "rollouts"):
             self._go("train")
         elif mode == "train":
             self._go("runs")
