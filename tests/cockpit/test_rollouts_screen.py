@@ -20,7 +20,15 @@ from stonk_tui.screens.rollouts import RolloutsScreen
 from stonk_tui.screens.train import TrainScreen
 from stonk_tui.widgets.long_table import LongTable
 from tests import recorded
-from tests.cockpit.helpers import cockpit, opened, rows_of, settle, text_of, until
+from tests.cockpit.helpers import (
+    cockpit,
+    opened,
+    rows_of,
+    settle,
+    text_of,
+    until,
+    until_rows_are_read,
+)
 
 
 async def listed(pilot: Pilot[None], *keys: str) -> RolloutsScreen:
@@ -35,8 +43,7 @@ async def listed(pilot: Pilot[None], *keys: str) -> RolloutsScreen:
 
 async def found(pilot: Pilot[None], screen: RolloutsScreen) -> None:
     await until(pilot, lambda: screen._answer is not None and not screen._is_searching)
-    await settle(pilot)
-    await until(pilot, lambda: not any(row.startswith("…") for row in rows_of(pilot.app)))
+    await until_rows_are_read(pilot)
 
 
 async def filtered(pilot: Pilot[None], screen: RolloutsScreen, text: str) -> None:
