@@ -264,7 +264,7 @@ def _condition(term: str, patterns: list[Pattern]) -> tuple[str, _Sql]:
     field = FIELDS.get(name)
     if field is None:
         nearest = difflib.get_close_matches(name, FIELDS, 1)
-        meant = f"; {nearest[0]}?" if nearest else ""
+        meant = f" ({nearest[0]}?)" if nearest else ""
         raise _BadValueError(f"nothing is called {name}{meant}")
     if field.number:
         sql, values = _compare(field, operator, value)

@@ -94,6 +94,8 @@ class RolloutsScreen(CockpitScreen):
         self._searcher = RolloutSearch()
         self._answer: Found | None = None
         """What the table shows; None before the first answer."""
+        self._listed = (self._filter, self._order)
+        """What the rows that were read stand in."""
         self._newest: Rollout | None = None
         """The newest rollout of the run when the last question was asked."""
         self._asked_at = 0.0
@@ -164,6 +166,10 @@ class RolloutsScreen(CockpitScreen):
             self._table.say_when_empty("No rollout passes this filter.")
         else:
             self._table.say_when_empty("The first step brings the first rollouts.")
+        if self._listed != (self._filter, self._order):
+            # Which rows lead their group is another matter in another list.
+            self._listed = (self._filter, self._order)
+            self._table.forget()
         self._table.set_ids(found.ids, stays=stays)
         self.refresh_screen()
 
@@ -307,8 +313,6 @@ class RolloutsScreen(CockpitScreen):
     def _order_by(self, order: Order) -> None:
         self._order = order
         self._table.order_by(_ORDERS[order.by], descending=order.descending)
-        # Which row leads its group is another matter in another order.
-        self._table.forget()
         self._table.go_to(0)
         self._search()
 

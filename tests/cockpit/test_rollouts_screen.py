@@ -119,7 +119,9 @@ async def test_bad_term_is_explained_in_place_and_the_list_stays() -> None:
         before = list(screen.query_one(LongTable).ids)
         await pilot.press("slash")
         screen.query_one(Input).value = "right:no tickr:AAPL"
-        await until(pilot, lambda: "character 10: nothing is called tickr; ticker?" in text_of(app))
+        await until(
+            pilot, lambda: "character 10: nothing is called tickr (ticker?)" in text_of(app)
+        )
         assert "possible: ticker, right" in text_of(app)
         await pilot.press("enter")
         assert screen.query_one(Input).has_focus

@@ -149,6 +149,7 @@ def test_rollout_screen(snap_compare: SnapCompare, size: tuple[int, int]) -> Non
         ("misfit", ("slash", *"call:up", "space", *"tickr:AAPL")),
         ("export", ("w",)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rollouts_screen(
     snap_compare: SnapCompare,
