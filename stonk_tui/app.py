@@ -36,7 +36,6 @@ from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen
 from stonk_tui.screens.log import LogScreen
-from stonk_tui.screens.rollouts import RolloutsScreen
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
 from stonk_tui.theme import SAIYAN
@@ -62,6 +61,13 @@ class RunStarted(Message, bubble=False):
     problem: str
 
 
+def _rollouts_screen() -> CockpitScreen:
+    # Imported when first needed: the first picture does not wait for it.
+    from stonk_tui.screens.rollouts import RolloutsScreen
+
+    return RolloutsScreen()
+
+
 class Cockpit(App[None]):
     """Watch and steer runs."""
 
@@ -69,7 +75,7 @@ class Cockpit(App[None]):
     MODES: ClassVar[dict[str, Callable[[], CockpitScreen]]] = {  # type: ignore[assignment]
         "runs": RunsScreen,
         "train": TrainScreen,
-        "rollouts": RolloutsScreen,
+        "rollouts": _rollouts_screen,
         "log": LogScreen,
     }
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
@@ -290,7 +296,7 @@ class Cockpit(App[None]):
     def do_back(self) -> None:
         if isinstance(self.screen, TrainScreen) and self.screen.unzoom():
             return
-        if isinstance(self.screen, RolloutsScreen) and self.screen.leave_filter():
+        if isinstance(self.screen, CockpitScreen) and self.screen.step_back():
             return
         if self._is_pushed:
             self.pop_screen()

@@ -275,7 +275,7 @@ class RolloutsScreen(CockpitScreen):
     def do_filter(self) -> None:
         self.query_one(FilterLine).begin()
 
-    def leave_filter(self) -> bool:
+    def step_back(self) -> bool:
         """Take back what was typed since ``/``; False when nothing is being typed."""
         return self.query_one(FilterLine).take_back()
 

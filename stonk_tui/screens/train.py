@@ -14,7 +14,6 @@ from stonk_tui import actions
 from stonk_tui.screens.alarm import AlarmScreen
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.rollout import RolloutScreen, Walk
-from stonk_tui.screens.rollouts import RolloutsScreen
 from stonk_tui.widgets.alarms import AlarmsPanel, newest_first
 from stonk_tui.widgets.banner import Banner
 from stonk_tui.widgets.board import FOLDED_TOP, PANELS, Board, is_wide
@@ -193,6 +192,8 @@ class TrainScreen(CockpitScreen):
             self.app.push_screen(AlarmScreen(alarms))
 
     def do_find_rollouts(self) -> None:
+        from stonk_tui.screens.rollouts import RolloutsScreen
+
         self.cockpit.do_rollouts()
         screen = self.app.screen
         if isinstance(screen, RolloutsScreen):
