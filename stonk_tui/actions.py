@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
-Scope = Literal["app", "train", "runs", "rollout", "log"]
+Scope = Literal["app", "train", "runs", "rollouts", "rollout", "log"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,16 @@ def _no_start(app: "Cockpit") -> str:
     return "" if app.prepared_run else "this run does not wait to be started"
 
 
+def _no_export(app: "Cockpit") -> str:
+    """Why the list of rollouts in sight cannot be exported."""
+    return str(getattr(app.screen, "why_no_export", ""))
+
+
+def _no_pair(app: "Cockpit") -> str:
+    """Why two answers cannot stand side by side."""
+    return str(getattr(app.screen, "why_no_pair", ""))
+
+
 _PANEL_HELP = (
     ("reward", "Is it learning? The reward over steps."),
     ("saiyan", "Is it ready? The four lights and the power level."),
@@ -89,6 +99,17 @@ ACTIONS: tuple[Action, ...] = (
     Action("runs", "r", "r", "runs", "All runs, and how they are doing.", "app", 8, "runs"),
     Action(
         "train", "t", "t", "train", "The run that is attached.", "app", 0, "attach RUN", _no_run
+    ),
+    Action(
+        "rollouts",
+        "o",
+        "o",
+        "rollouts",
+        "Every rollout of the run: filter, sort, open, export.",
+        "app",
+        0,
+        "export RUN --rollouts",
+        _no_run,
     ),
     Action(
         "log", "l", "l", "log", "The event log, and the worker's own output.", "app", 9, "", _no_run
@@ -189,22 +210,68 @@ ACTIONS: tuple[Action, ...] = (
         "train",
         1,
     ),
+    Action("find_rollouts", "slash", "/", "filter", "Find rollouts among all of the run.", "train"),
+    # --- rollouts
+    Action(
+        "open_rollout", "enter", "⏎", "open", "Open the rollout under the cursor.", "rollouts", 1
+    ),
+    Action(
+        "filter",
+        "slash",
+        "/",
+        "filter",
+        "Say which ones, as in ticker:AAPL right:no reward<0.3 text:~merger step>100.",
+        "rollouts",
+        2,
+        "export RUN --rollouts --filter TEXT",
+    ),
+    Action("sort", "greater_than_sign", ">", "sort", "Order by the next column.", "rollouts", 3),
+    Action("turn", "less_than_sign", "<", "turn", "Turn the order around.", "rollouts", 4),
+    Action("next_rollout", "n", "n", "next", "The next one of the list.", "rollouts"),
+    Action("previous_rollout", "N", "N", "previous", "The one before.", "rollouts"),
+    Action(
+        "newest", "home", "home", "first", "To the first one; newer ones are followed.", "rollouts"
+    ),
+    Action(
+        "export_rollouts",
+        "w",
+        "w",
+        "export",
+        "Write all that pass the filter as CSV, JSON Lines or Parquet.",
+        "rollouts",
+        5,
+        "export RUN --rollouts --format csv --out FILE",
+        _no_export,
+    ),
     # --- a rollout
     Action("next_sample", "n", "n", "next", "The next answer to the same prompt.", "rollout", 1),
     Action("previous_sample", "N", "N", "previous", "The answer before.", "rollout", 2),
     Action(
-        "next_group",
+        "next_listed",
         "right_square_bracket",
         "]",
-        "group ›",
-        "The next prompt of the step.",
+        "list ›",
+        "The next one of the list it was opened from; from Train, the next prompt.",
         "rollout",
         4,
     ),
     Action(
-        "previous_group", "left_square_bracket", "[", "‹ group", "The prompt before.", "rollout", 3
+        "previous_listed", "left_square_bracket", "[", "‹ list", "The one before.", "rollout", 3
     ),
     Action("reveal", "x", "x", "reveal", "Show or hide what the market did.", "rollout", 5),
+    Action(
+        "pair",
+        "v",
+        "v",
+        "side by side",
+        "This answer beside the next one of its group, or alone.",
+        "rollout",
+        6,
+        "",
+        _no_pair,
+    ),
+    Action("copy_completion", "y", "y", "copy", "Copy what it said.", "rollout", 7),
+    Action("copy_prompt", "Y", "Y", "copy prompt", "Copy what the model saw.", "rollout"),
     # --- runs
     Action(
         "attach", "enter", "⏎", "attach", "Watch the run under the cursor.", "runs", 1, "attach RUN"

@@ -61,6 +61,13 @@ class RunStarted(Message, bubble=False):
     problem: str
 
 
+def _rollouts_screen() -> CockpitScreen:
+    # Imported when first needed: the first picture does not wait for it.
+    from stonk_tui.screens.rollouts import RolloutsScreen
+
+    return RolloutsScreen()
+
+
 class Cockpit(App[None]):
     """Watch and steer runs."""
 
@@ -68,6 +75,7 @@ class Cockpit(App[None]):
     MODES: ClassVar[dict[str, Callable[[], CockpitScreen]]] = {  # type: ignore[assignment]
         "runs": RunsScreen,
         "train": TrainScreen,
+        "rollouts": _rollouts_screen,
         "log": LogScreen,
     }
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
@@ -274,6 +282,9 @@ class Cockpit(App[None]):
     def do_train(self) -> None:
         self._go("train")
 
+    def do_rollouts(self) -> None:
+        self._go("rollouts")
+
     def do_log(self) -> None:
         self._go("log")
 
@@ -285,11 +296,13 @@ class Cockpit(App[None]):
     def do_back(self) -> None:
         if isinstance(self.screen, TrainScreen) and self.screen.unzoom():
             return
+        if isinstance(self.screen, CockpitScreen) and self.screen.step_back():
+            return
         if self._is_pushed:
             self.pop_screen()
             return
         mode = self.current_mode
-        if mode == "log":
+        if mode in ("log", "rollouts"):
             self._go("train")
         elif mode == "train":
             self._go("runs")

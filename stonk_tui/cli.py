@@ -70,6 +70,14 @@ class ExportForm(StrEnum):
     MERGED = "merged"
 
 
+class TableFormat(StrEnum):
+    """How rollouts are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 class Style(StrEnum):
     """What a prompt shows."""
 
@@ -343,16 +351,56 @@ def promote(
 
 @app.command()
 def export(
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="New or empty folder; for rollouts a new file.")
+    ],
+    run: Run = None,
     checkpoint: Annotated[
-        str, typer.Option(metavar="NAME", help="best, last, step-N, RUN:step-N, or a folder.")
-    ],
+        str | None,
+        typer.Option(metavar="NAME", help="best, last, step-N, RUN:step-N, or a folder."),
+    ] = None,
     form: Annotated[
-        ExportForm, typer.Option("--as", help="One LoRA adapter, or merged 16-bit weights.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder.")],
+        ExportForm | None, typer.Option("--as", help="One LoRA adapter, or merged 16-bit weights.")
+    ] = None,
+    rollouts: Annotated[
+        bool, typer.Option("--rollouts", help="The rollouts of RUN, not a checkpoint.")
+    ] = False,
+    selection: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="TEXT", help="Which rollouts, as in 'right:no reward<0.3'."
+        ),
+    ] = None,
+    table_format: Annotated[
+        TableFormat | None,
+        typer.Option("--format", help="How rollouts are written; left out, as --out ends."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint as files that other tools load."""
+    """Write a checkpoint, or the rollouts of a run, as files that other tools load."""
+    if rollouts:
+        if checkpoint is not None or form is not None:
+            raise typer.BadParameter(
+                "--checkpoint and --as do not go with --rollouts", param_hint="--rollouts"
+            )
+        from stonk_tui.commands.export_rollouts import export_rollouts
+
+        export_rollouts(
+            run,
+            selection or "",
+            table_format.value if table_format else None,
+            out,
+            as_json=as_json,
+        )
+        return
+    if run is not None or selection is not None or table_format is not None:
+        raise typer.BadParameter(
+            "RUN, --filter and --format go with --rollouts", param_hint="--rollouts"
+        )
+    if checkpoint is None or form is None:
+        raise typer.BadParameter(
+            "give --checkpoint and --as, or --rollouts", param_hint="--checkpoint"
+        )
     from stonk_tui.commands.export import export as export_checkpoint
 
     export_checkpoint(checkpoint, form.value, out, as_json=as_json)

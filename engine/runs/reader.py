@@ -6,15 +6,19 @@ all its rows and is done. Text comes back raw: whoever shows it sanitizes it.
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from engine.config import SCHEMA_VERSION
 from engine.errors import UserError
+
+if TYPE_CHECKING:
+    from engine.runs.rollout_filter import Filter, Order
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ _ROLLOUT = (
     " r.reward, r.advantage, r.prediction, r.components, r.cited, p.text, p.subject"
     " FROM rollouts r JOIN prompts p ON p.id = r.prompt_id"
 )
+
+# Older versions of SQLite take no more than 999 in a query.
+_PARAMETERS = 500
 
 
 class StoreReader:
@@ -121,6 +128,41 @@ class StoreReader:
         rows = self._all(f"{_ROLLOUT} WHERE r.id = ?", (identifier,))
         return _rollout(rows[0]) if rows else None
 
+    def rollouts(self, identifiers: Sequence[int]) -> list[Rollout]:
+        """The rollouts with these ids, in this order; ids that are not there are left out."""
+        found: dict[int, Rollout] = {}
+        for start in range(0, len(identifiers), _PARAMETERS):
+            page = tuple(identifiers[start : start + _PARAMETERS])
+            rows = self._all(f"{_ROLLOUT} WHERE r.id IN ({', '.join('?' * len(page))})", page)
+            found |= {row[0]: _rollout(row) for row in rows}
+        return [found[identifier] for identifier in identifiers if identifier in found]
+
+    def rollout_ids(
+        self, selection: "Filter", order: "Order", limit: int | None = None
+    ) -> "array[int]":
+        """Ids of the rollouts that pass a filter, in order.
+
+        Eight bytes each, so that a list of any length can be held, counted and walked through
+        while the rollouts themselves are read a page at a time, by these keys. Without a limit
+        all rollouts are looked at: 0.2 to 0.4 s for 200,000, several seconds with a pattern.
+        """
+        # Imported when first needed: a cockpit that opens has no filter yet.
+        from engine.runs.rollout_filter import matcher
+
+        self._connection.create_function(
+            "matches", 2, matcher(selection.patterns), deterministic=True
+        )
+        rows = self._all(
+            f"SELECT r.id FROM rollouts r WHERE {selection.where} ORDER BY {order.sql} LIMIT ?",
+            (*selection.parameters, -1 if limit is None else limit),
+        )
+        return array("q", (identifier for (identifier,) in rows))
+
+    def num_rollouts(self) -> int:
+        """How many rollouts there are, replayed ones left out."""
+        ((count,),) = self._all("SELECT count(*) FROM rollouts WHERE superseded = 0")
+        return int(count)
+
     def group(self, step: int, group: int) -> list[Rollout]:
         """All completions of one prompt at one step, in sample order."""
         rows = self._all(
@@ -128,6 +170,26 @@ class StoreReader:
             (step, group),
         )
         return [_rollout(row) for row in rows]
+
+    def siblings(self, rollout: Rollout) -> list[Rollout]:
+        """``rollout`` and the others of its group, in sample order, replayed or not."""
+        rows = self._all(
+            f"{_ROLLOUT} WHERE r.step = ? AND r.grp = ? AND r.attempt = ? ORDER BY r.sample",
+            (rollout.step, rollout.group, rollout.attempt),
+        )
+        return [_rollout(row) for row in rows]
+
+    def num_groups(self, rollout: Rollout) -> int:
+        """How many prompts the step of ``rollout`` had."""
+        ((count,),) = self._all(
+            "SELECT count(DISTINCT grp) FROM rollouts WHERE step = ? AND attempt = ?",
+            (rollout.step, rollout.attempt),
+        )
+        return int(count)
+
+    def interrupt(self) -> None:
+        """End the query that another thread has running; it raises UserError there."""
+        self._connection.interrupt()
 
     def close(self) -> None:
         """Release the database."""

@@ -39,6 +39,10 @@ class CockpitScreen(Screen[None]):
     def show_model(self) -> None:
         """Draw what is new; called at most four times a second, and when it becomes visible."""
 
+    def step_back(self) -> bool:
+        """Undo something of the screen's own, such as half a filter; False leaves the screen."""
+        return False
+
     _is_composed = False
 
     def on_mount(self) -> None:

@@ -28,6 +28,7 @@ _PANELS: tuple[type[Panel], ...] = (
 _SCOPES: tuple[tuple[actions.Scope, str], ...] = (
     ("app", "Anywhere"),
     ("train", "Train"),
+    ("rollouts", "Rollouts"),
     ("rollout", "A rollout"),
     ("runs", "Runs"),
     ("log", "Log"),

@@ -56,7 +56,7 @@ class Promoted(Message, bubble=False):
     problem: str
 
 
-class _Choice(RadioButton):
+class Choice(RadioButton):
     """A radio button that shows without colour, too, whether it is the chosen one."""
 
     BUTTON_LEFT = ""
@@ -167,7 +167,7 @@ class PromoteScreen(ModalScreen[RunDirectory | None]):
         ordered = sorted(plan.candidates, key=lambda item: (not item.is_best, -item.step))
         checkpoints = RadioSet(
             *(
-                _Choice(candidate(item), value=item.name == plan.checkpoint, name=item.name)
+                Choice(candidate(item), value=item.name == plan.checkpoint, name=item.name)
                 for item in ordered
             ),
             id="checkpoints",

@@ -1,33 +1,52 @@
 """One rollout, opened: what was asked, what was said, and why it earned what it did."""
 
-import sqlite3
-import textwrap
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
-from engine.errors import UserError
+from engine.runs.directory import RunDirectory
 from engine.runs.reader import Rollout, StoreReader
-from engine.text import one_line, sanitize
+from engine.text import sanitize
 from stonk_tui import actions
-from stonk_tui.feed import RunModel
+from stonk_tui.rollout_search import TROUBLE, in_words
 from stonk_tui.screens.base import CockpitScreen
-from stonk_tui.theme import UNKNOWN, component_style, side_look
+from stonk_tui.theme import UNKNOWN, side_look
 from stonk_tui.widgets import figures
-from stonk_tui.widgets.chart import Chart, Line, Picture
-from stonk_tui.widgets.market import is_level
+from stonk_tui.widgets.chart import Chart
+from stonk_tui.widgets.explained import closes, completion, why
 from stonk_tui.widgets.panel import rows, spread
 from stonk_tui.widgets.rollouts import call, verdict
-from stonk_tui.widgets.text import MAX_CHARACTERS, line, shown
+from stonk_tui.widgets.text import line, shown
 
-_NAME_WIDTH = 11
-_REASON_AT = _NAME_WIDTH + 24
+PAIR_WIDTH = 160
+"""From here on two answers of a group stand side by side unless a person says otherwise."""
+LEAST_PAIR_WIDTH = 100
+
+
+@dataclass
+class Walk:
+    """Rollouts to go through one after the other, and where among them a person is."""
+
+    ids: Sequence[int]
+    at: int
+
+
+@dataclass
+class GroupRead(Message, bubble=False):
+    """A rollout with all others of its group, or why they cannot be read."""
+
+    identifier: int
+    samples: list[Rollout]
+    num_groups: int = 0
+    problem: str = ""
 
 
 class Frame(VerticalScroll):
@@ -55,49 +74,73 @@ class RolloutScreen(CockpitScreen):
     RolloutScreen.-narrow #reasons { grid-columns: 1fr 22; }
     RolloutScreen.-low #reasons { height: 11; }
     RolloutScreen #why Static { text-wrap: nowrap; text-overflow: ellipsis; }
+    RolloutScreen #other-why Static { text-wrap: nowrap; text-overflow: ellipsis; }
     RolloutScreen #happened { overflow: hidden hidden; }
     RolloutScreen #outcome { height: 4; }
+    RolloutScreen .other { display: none; }
+    RolloutScreen.-pair .other { display: block; }
+    RolloutScreen.-pair #texts { grid-columns: 1fr 1fr; }
+    RolloutScreen.-pair #reasons { grid-columns: 1fr 1fr; }
+    RolloutScreen.-pair .shared { display: none; }
+    RolloutScreen.-pair.-three .shared { display: block; }
+    RolloutScreen.-pair.-three #texts { grid-size: 3; grid-columns: 3fr 4fr 4fr; }
+    RolloutScreen.-pair.-three #reasons { grid-size: 3; grid-columns: 1fr 1fr 34; }
     """
 
-    def __init__(self, model: RunModel, identifier: int) -> None:
+    def __init__(
+        self, run: RunDirectory, rollout: Rollout, walk: Walk, known: Sequence[Rollout] = ()
+    ) -> None:
+        """Open one rollout.
+
+        Args:
+            run: whose rollout it is.
+            rollout: the one to show first.
+            walk: what ``]`` and ``[`` go through; where they end is left in it.
+            known: rollouts at hand, for what can be said before the store has been read.
+        """
         super().__init__()
-        self._model = model
+        self._run = run
+        self._rollout = rollout
+        self._walk = walk
         # A person reads while training goes on: what was opened stays what it was.
-        self._groups: dict[tuple[int, int], list[Rollout]] = {}
-        for rollout in model.rollouts:
-            self._groups.setdefault((rollout.step, rollout.group), []).append(rollout)
-        self._order = sorted(self._groups, key=lambda key: (-key[0], key[1]))
-        self._complete: set[tuple[int, int]] = set()
-        self._rollout = next(item for item in model.rollouts if item.id == identifier)
+        self._samples = [item for item in known if _group(item) == _group(rollout)] or [rollout]
+        self._num_groups = len({_group(item)[2] for item in known if item.step == rollout.step})
+        self._wanted = rollout.id
+        self._pairs: bool | None = None
+        """Whether a person wants two answers side by side; None leaves it to the room."""
         self._revealed = False
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="what", markup=False)
         with Grid(id="texts"):
-            with Frame(id="prompt") as frame:
+            with Frame(id="prompt", classes="shared") as frame:
                 frame.border_title = Content("What the model saw")
                 yield Static(id="prompt-text", markup=False)
-            with Frame(id="completion") as frame:
-                frame.border_title = Content("What it said")
+            with Frame(id="completion"):
                 yield Static(id="completion-text", markup=False)
+            with Frame(id="other", classes="other"):
+                yield Static(id="other-text", markup=False)
         with Grid(id="reasons"):
             with Frame(id="why") as frame:
                 frame.border_title = Content("Why this reward")
                 yield Static(id="why-text", markup=False)
-            with Frame(id="happened") as frame:
+            with Frame(id="other-why", classes="other") as frame:
+                frame.border_title = Content("Why this reward")
+                yield Static(id="other-why-text", markup=False)
+            with Frame(id="happened", classes="shared") as frame:
                 frame.border_title = Content("What happened")
                 yield Static(id="outcome", markup=False)
                 yield Chart(id="closes")
 
     def on_mount(self) -> None:
         self.query_one("#completion").focus()
+        self._arrange()
         self._show()
-        # The width of the boxes is known after the first layout.
-        self.call_after_refresh(self._show_to_fit)
+        self._read(self._rollout.id)
 
     def on_resize(self) -> None:
         if self._is_composed:
-            self.call_after_refresh(self._show_to_fit)
+            self._arrange()
 
     # --- walking
 
@@ -107,86 +150,146 @@ class RolloutScreen(CockpitScreen):
     def do_previous_sample(self) -> None:
         self._step_sample(-1)
 
-    def do_next_group(self) -> None:
-        self._step_group(1)
+    def do_next_listed(self) -> None:
+        self._step_listed(1)
 
-    def do_previous_group(self) -> None:
-        self._step_group(-1)
+    def do_previous_listed(self) -> None:
+        self._step_listed(-1)
+
+    def _step_sample(self, direction: int) -> None:
+        self._rollout = self._beside(direction)
+        self._wanted = self._rollout.id
+        self._show()
+
+    def _step_listed(self, direction: int) -> None:
+        walk = self._walk
+        if walk.ids:
+            walk.at = (walk.at + direction) % len(walk.ids)
+            self._wanted = walk.ids[walk.at]
+            self._read(self._wanted)
+
+    def _beside(self, direction: int) -> Rollout:
+        """Another answer to the same prompt; the last is followed by the first."""
+        at = next(i for i, item in enumerate(self._samples) if item.id == self._rollout.id)
+        return self._samples[(at + direction) % len(self._samples)]
+
+    @work(thread=True, exit_on_error=False, group="rollout-group")
+    def _read(self, identifier: int) -> None:
+        try:
+            reader = StoreReader(self._run.database)
+            try:
+                rollout = reader.rollout(identifier)
+                samples = reader.siblings(rollout) if rollout is not None else []
+                groups = reader.num_groups(rollout) if rollout is not None else 0
+            finally:
+                reader.close()
+        except TROUBLE as error:
+            self.post_message(GroupRead(identifier, [], problem=in_words(error)))
+        else:
+            self.post_message(GroupRead(identifier, samples, groups))
+
+    def on_group_read(self, read: GroupRead) -> None:
+        known = {item.id for item in read.samples}
+        if read.problem:
+            # What is known stays on screen.
+            self.notify(read.problem, severity="error", markup=False)
+        if self._rollout.id in known:
+            # A person may have gone on within the group meanwhile.
+            self._samples, self._num_groups = read.samples, read.num_groups
+            if self._wanted in known and self._wanted != self._rollout.id:
+                self._rollout = next(item for item in read.samples if item.id == self._wanted)
+            self._show(at_top=False)
+        elif read.identifier == self._wanted and read.identifier in known:
+            self._samples, self._num_groups = read.samples, read.num_groups
+            self._rollout = next(item for item in read.samples if item.id == self._wanted)
+            self._revealed = False
+            self._show()
+
+    # --- other keys
 
     def do_reveal(self) -> None:
         self._revealed = not self._revealed
         self._show_outcome()
 
     @property
-    def _key(self) -> tuple[int, int]:
-        return self._rollout.step, self._rollout.group
+    def why_no_pair(self) -> str:
+        """Why two answers cannot stand side by side; empty when they can."""
+        if self.size.width < LEAST_PAIR_WIDTH:
+            return f"there is no room: {LEAST_PAIR_WIDTH} columns are needed"
+        return "" if len(self._samples) > 1 else "the group has one answer only"
 
-    @property
-    def _samples(self) -> list[Rollout]:
-        return self._groups[self._key]
+    def do_pair(self) -> None:
+        self._pairs = not self.has_class("-pair")
+        self._arrange()
 
-    def _step_sample(self, direction: int) -> None:
-        samples = self._samples
-        at = next(i for i, item in enumerate(samples) if item.id == self._rollout.id)
-        self._rollout = samples[(at + direction) % len(samples)]
-        self._show()
+    def do_copy_completion(self) -> None:
+        self._copy("completion", self._rollout.completion)
 
-    def _step_group(self, direction: int) -> None:
-        at = self._order.index(self._key)
-        self._rollout = self._groups[self._order[(at + direction) % len(self._order)]][0]
-        self._revealed = False
-        self._show()
+    def do_copy_prompt(self) -> None:
+        self._copy("prompt", self._rollout.prompt)
 
-    # --- the whole group, which the newest rollouts may hold only a part of
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="rollout-group")
-    def _load_group(self, key: tuple[int, int]) -> None:
-        try:
-            reader = StoreReader(self._model.run.database)
-            try:
-                samples = reader.group(*key)
-            finally:
-                reader.close()
-        except (OSError, UserError, sqlite3.Error, ValueError):
-            # The part of the group that is known stays on screen.
-            return
-        self.app.call_from_thread(self._group_loaded, key, samples)
-
-    def _group_loaded(self, key: tuple[int, int], samples: list[Rollout]) -> None:
-        self._complete.add(key)
-        if len(samples) >= len(self._groups[key]):
-            self._groups[key] = samples
-        if key == self._key:
-            self._rollout = next((s for s in samples if s.id == self._rollout.id), self._rollout)
-            self._show_head()
+    def _copy(self, what: str, text: str) -> None:
+        # Whoever pastes it, perhaps into a shell, gets no control characters either.
+        safe = sanitize(text)
+        self.app.copy_to_clipboard(safe)
+        self.notify(
+            f"The {what} is on the clipboard, {figures.whole(len(safe))} characters, "
+            "if the terminal allows that (OSC 52).",
+            markup=False,
+        )
 
     # --- showing
 
-    def _show(self) -> None:
-        rollout = self._rollout
-        if self._key not in self._complete:
-            self._load_group(self._key)
-        self.query_one("#prompt-text", Static).update(shown(rollout.prompt))
-        self.query_one("#completion-text", Static).update(_completion(rollout))
+    def _arrange(self) -> None:
+        """One answer or two, as the room and the person want it."""
+        wants = self.size.width >= PAIR_WIDTH if self._pairs is None else self._pairs
+        self.set_class(wants and not self.why_no_pair, "-pair")
+        self.set_class(self.size.width >= PAIR_WIDTH, "-three")
+        # The width of the boxes is known after the layout.
+        self.call_after_refresh(self._show_to_fit)
+
+    def _show(self, *, at_top: bool = True) -> None:
+        self.query_one("#prompt-text", Static).update(shown(self._rollout.prompt))
+        self.query_one("#completion-text", Static).update(completion(self._rollout))
+        self.query_one("#other-text", Static).update(completion(self._beside(1)))
+        self._arrange()
         self._show_to_fit()
-        self.query_one("#completion", Frame).border_title = Content.assemble(
-            "What it said", (f" · {figures.whole(rollout.tokens)} tokens", "$quiet")
-        )
-        for frame in self.query(Frame):
-            frame.scroll_home(animate=False)
+        if at_top:
+            for frame in self.query(Frame):
+                frame.scroll_home(animate=False)
         self._show_outcome()
+        self.show_keys()
 
     def _show_to_fit(self) -> None:
         """What depends on the width of the screen."""
         self._show_head()
-        width = self.query_one("#why", Frame).content_size.width or 70
-        width -= 1  # the scroll bar may come
-        self.query_one("#why-text", Static).update(_why(self._rollout, width))
+        other = self._beside(1)
+        for name, rollout in (("why", self._rollout), ("other-why", other)):
+            width = self.query_one(f"#{name}", Frame).content_size.width or 70
+            width -= 1  # the scroll bar may come
+            self.query_one(f"#{name}-text", Static).update(why(rollout, width))
+        is_pair = self.has_class("-pair")
+        for name, rollout in (("completion", self._rollout), ("other", other)):
+            frame = self.query_one(f"#{name}", Frame)
+            frame.border_title = self._title_of(rollout) if is_pair else _title(rollout)
+
+    def _title_of(self, rollout: Rollout) -> Content:
+        """Which of two answers it is, and how it did."""
+        at = next((i for i, item in enumerate(self._samples) if item.id == rollout.id), 0)
+        look = verdict(rollout.prediction, rollout.subject)
+        return Content.assemble(
+            f"Answer {at + 1} of {len(self._samples)}  ",
+            call(rollout.prediction.get("direction"), rollout.prediction.get("percent")),
+            " ",
+            (look.glyph if look else "", look.style if look else ""),
+            f"  {figures.fixed(rollout.reward)} ",
+            (figures.signed(rollout.advantage), "$good" if rollout.advantage > 0 else "$quiet"),
+            (f" · {figures.whole(rollout.tokens)} tokens", "$quiet"),
+        )
 
     def _show_head(self) -> None:
         rollout, samples = self._rollout, self._samples
         subject = rollout.subject
-        steps = [key for key in self._order if key[0] == rollout.step]
         at = next((i for i, item in enumerate(samples) if item.id == rollout.id), 0)
         look = verdict(rollout.prediction, subject)
         dot = (" · ", "$faint")
@@ -200,7 +303,7 @@ class RolloutScreen(CockpitScreen):
             dot,
             f"step {rollout.step}",
             dot,
-            f"group {steps.index(self._key) + 1}{of}{len(steps)}",
+            f"group {rollout.group + 1}{of}{self._num_groups or UNKNOWN}",
             dot,
             f"answer {at + 1}{of}{len(samples)}",
         )
@@ -234,127 +337,14 @@ class RolloutScreen(CockpitScreen):
                 ("market  ", "$quiet"), ("x", "bold $gold"), (" shows it", "$quiet")
             )
         self.query_one("#outcome", Static).update(rows(said, sure, actual))
-        self.query_one("#closes", Chart).draw(_closes(subject, revealed=self._revealed))
+        self.query_one("#closes", Chart).draw(closes(subject, revealed=self._revealed))
 
 
-def _completion(rollout: Rollout) -> Content:
-    """The completion with what the scorer recognised as facts of the prompt marked.
-
-    Offsets count the characters of the stored text; sanitizing may lengthen it, so each
-    piece is cleaned on its own and marked by its new length.
-    """
-    text = rollout.completion[:MAX_CHARACTERS]
-    content = Content("")
-    at = 0
-    for start, end in sorted(_spans(rollout, len(text))):
-        if start < at:
-            continue
-        content += Content(_clean(text[at:start]))
-        content += Content.styled(_clean(text[start:end]), "bold $gold on $panel")
-        at = end
-    content += Content(_clean(text[at:]))
-    if len(rollout.completion) > len(text):
-        content += Content.styled(
-            f"\n… {len(rollout.completion) - len(text)} more characters", "$quiet"
-        )
-    if not rollout.finished:
-        content += Content.styled("\n── cut at the length limit", "$warn")
-    return content
+def _group(rollout: Rollout) -> tuple[int, int, int]:
+    return rollout.attempt, rollout.step, rollout.group
 
 
-def _spans(rollout: Rollout, length: int) -> list[tuple[int, int]]:
-    return [
-        (start, min(end, length))
-        for start, end in rollout.cited
-        if isinstance(start, int) and isinstance(end, int) and 0 <= start < min(end, length)
-    ]
-
-
-def _clean(text: str) -> str:
-    return sanitize(text).expandtabs(4)
-
-
-def _why(rollout: Rollout, width: int) -> Content:
-    """Value × weight (× the stage's factor) = contribution, each with its reason."""
-    lines: list[Content | str] = []
-    sum_of_parts = 0.0
-    for component in rollout.components:
-        name = str(component.get("name") or UNKNOWN)
-        value, weight = (
-            figures.known(component.get("value")),
-            figures.known(component.get("weight")),
-        )
-        # Rollouts of older runs have no factor.
-        factor = figures.known(component.get("factor", 1.0))
-        part = None
-        if value is not None and weight is not None and factor is not None:
-            part = value * weight * factor
-        sum_of_parts += part or 0.0
-        label = line(name.replace("_", " "), component_style(name), limit=_NAME_WIDTH)
-        is_counted = bool(weight)
-        style = "$ink" if is_counted else "$quiet"
-        reason = one_line(str(component.get("reason") or ""), 300)
-        if is_counted and factor is not None and not is_level(factor):
-            reason = f"× {figures.fixed(factor)} for its side; {reason}"
-        first, *others = textwrap.wrap(reason, max(16, width - _REASON_AT)) or [""]
-        lines.append(
-            Content.assemble(
-                label.pad_right(_NAME_WIDTH - label.cell_length),
-                f" {figures.fixed(value):>5}",
-                (f" × {figures.weight(weight):>3} = ", "$quiet"),
-                (
-                    f"{figures.fixed(part, 3):>7}" if is_counted else f"{'watched':>7}",
-                    "bold" if is_counted else "$quiet",
-                ),
-                "  ",
-                (first, style),
-            )
-        )
-        lines += [Content.styled(" " * _REASON_AT + other, style) for other in others]
-    lines.append(
-        Content.assemble(
-            (f"{'total':<{_NAME_WIDTH}}", "$quiet"),
-            (f"{figures.fixed(rollout.reward, 3):>22}", "bold $total"),
-            (f"  {figures.signed(rollout.advantage, 3)}", "bold"),
-            (" from its group's mean", "$quiet"),
-        )
-    )
-    if abs(sum_of_parts - rollout.reward) > 0.001:
-        lines.append(
-            Content.styled(
-                "the parts were adjusted before they were summed; the total is what counted",
-                "$quiet",
-            )
-        )
-    return rows(*lines)
-
-
-def _closes(subject: Mapping[str, Any], *, revealed: bool) -> Picture:
-    """Closing prices up to the as-of day; on demand the move that came after."""
-    closes = subject.get("closes")
-    values = (
-        [number for item in closes if (number := figures.known(item)) is not None]
-        if isinstance(closes, list)
-        else []
-    )
-    if len(values) < 2:
-        return Picture(empty="no prices stored")
-    days = [float(day) for day in range(1 - len(values), 1)]
-    lines = [Line(tuple(days), tuple(values), "$ink")]
-    look = side_look(subject.get("actual_direction"))
-    move = figures.known(subject.get("actual_percent"))
-    after = values[-1] * (1 + move / 100) if move is not None else values[-1]
-    if revealed and look is not None and move is not None:
-        lines.append(Line((0.0, 1.0), (values[-1], after), look.style))
-    low, high = min(*values, after), max(*values, after)
-    margin = 0.06 * (high - low or 1.0)
-    # Room for the next day is kept from the start: the picture does not jump on reveal,
-    # and the range of prices gives nothing away, being widened alike on both sides.
-    reach = max(high - values[-1], values[-1] - low)
-    return Picture(
-        lines=tuple(lines),
-        low=values[-1] - reach - margin,
-        high=values[-1] + reach + margin,
-        x_high=1.0,
-        x_label="",
+def _title(rollout: Rollout) -> Content:
+    return Content.assemble(
+        "What it said", (f" · {figures.whole(rollout.tokens)} tokens", "$quiet")
     )

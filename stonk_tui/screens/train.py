@@ -13,7 +13,7 @@ from textual.widgets import Static
 from stonk_tui import actions
 from stonk_tui.screens.alarm import AlarmScreen
 from stonk_tui.screens.base import CockpitScreen
-from stonk_tui.screens.rollout import RolloutScreen
+from stonk_tui.screens.rollout import RolloutScreen, Walk
 from stonk_tui.widgets.alarms import AlarmsPanel, newest_first
 from stonk_tui.widgets.banner import Banner
 from stonk_tui.widgets.board import FOLDED_TOP, PANELS, Board, is_wide
@@ -191,8 +191,23 @@ class TrainScreen(CockpitScreen):
         elif (model := self.cockpit.model) is not None and (alarms := newest_first(model)):
             self.app.push_screen(AlarmScreen(alarms))
 
+    def do_find_rollouts(self) -> None:
+        from stonk_tui.screens.rollouts import RolloutsScreen
+
+        self.cockpit.do_rollouts()
+        screen = self.app.screen
+        if isinstance(screen, RolloutsScreen):
+            screen.call_after_refresh(screen.do_filter)
+
     @on(Table.Chosen)
     def _open_rollout(self, event: Table.Chosen) -> None:
         model = self.cockpit.model
-        if model is not None:
-            self.app.push_screen(RolloutScreen(model, int(event.key)))
+        if model is None:
+            return
+        rollout = next(item for item in model.rollouts if str(item.id) == event.key)
+        # From here a person walks from prompt to prompt, by the first answer of each.
+        firsts: dict[tuple[int, int], int] = {}
+        for item in model.rollouts:
+            firsts.setdefault((item.step, item.group), item.id)
+        walk = Walk(list(firsts.values()), list(firsts).index((rollout.step, rollout.group)))
+        self.app.push_screen(RolloutScreen(model.run, rollout, walk, model.rollouts))

@@ -60,7 +60,7 @@ class RolloutsPanel(Panel, can_focus=False):
             self._listed = view.rollouts
             self.table.set_rows(
                 [
-                    _row(rollout, leads=before is None or _prompt(before) != _prompt(rollout))
+                    rollout_row(rollout, leads=leads(before, rollout))
                     for before, rollout in zip((None, *view.rollouts), view.rollouts, strict=False)
                 ]
             )
@@ -113,11 +113,12 @@ def call(direction: object, percent: object) -> Content:
     return Content.styled(f"{look.glyph}{words}", look.style)
 
 
-def _prompt(rollout: Rollout) -> tuple[int, int]:
-    return rollout.step, rollout.group
+def leads(before: Rollout | None, rollout: Rollout) -> bool:
+    """Whether ``rollout`` answers another prompt than the one listed before it."""
+    return before is None or (before.step, before.group) != (rollout.step, rollout.group)
 
 
-def _row(rollout: Rollout, *, leads: bool) -> Row:
+def rollout_row(rollout: Rollout, *, leads: bool) -> Row:
     """One line; the first of a group stands out, so that groups are seen as such."""
     prediction, subject = rollout.prediction, rollout.subject
     look = verdict(prediction, subject)

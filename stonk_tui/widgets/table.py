@@ -67,6 +67,18 @@ class Table(ScrollView, can_focus=True):
         def control(self) -> "Table":
             return self.table
 
+    @dataclass
+    class HeaderClicked(Message):
+        """A person clicked the title of a column."""
+
+        table: "Table"
+        index: int
+        """Place of the column among those that the table was made with."""
+
+        @property
+        def control(self) -> "Table":
+            return self.table
+
     def __init__(self, columns: Sequence[Column], *, empty: str = "", id: str | None = None):
         super().__init__(id=id)
         self._columns = tuple(columns)
@@ -79,9 +91,21 @@ class Table(ScrollView, can_focus=True):
         return self._rows
 
     @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    @property
+    def cursor(self) -> int:
+        """Number of the row under the cursor, from 0."""
+        return self._cursor
+
+    @property
     def cursor_key(self) -> str | None:
         """Key of the row under the cursor."""
-        return self._rows[self._cursor].key if self._cursor < len(self._rows) else None
+        return self._row_at(self._cursor).key if self._cursor < self.num_rows else None
+
+    def _row_at(self, index: int) -> Row:
+        return self._rows[index]
 
     def say_when_empty(self, text: str) -> None:
         """What stands where there are no rows."""
@@ -117,22 +141,22 @@ class Table(ScrollView, can_focus=True):
         if y == 0:
             return self._strip(self._header(width), base, width)
         index = y - 1 + self.scroll_offset.y
-        if index >= len(self._rows):
-            text = self._empty if index == 0 and not self._rows else ""
+        if index >= self.num_rows:
+            text = self._empty if index == 0 else ""
             return self._strip(Content.styled(f" {text}", "$quiet"), base, width)
         style = base
         if index == self._cursor and (self.has_focus or self.screen.focused is None):
             style = base + self.get_visual_style("table--cursor")
-        return self._strip(self._line(self._rows[index], width), style, width)
+        return self._strip(self._line(self._row_at(index), width), style, width)
 
     def action_move(self, rows: int) -> None:
-        self._go_to(self._cursor + rows)
+        self.go_to(self._cursor + rows)
 
     def action_page(self, pages: int) -> None:
-        self._go_to(self._cursor + pages * max(1, self.size.height - 2))
+        self.go_to(self._cursor + pages * max(1, self.size.height - 2))
 
     def action_edge(self, side: int) -> None:
-        self._go_to(0 if side < 0 else len(self._rows) - 1)
+        self.go_to(0 if side < 0 else self.num_rows - 1)
 
     def action_choose(self) -> None:
         key = self.cursor_key
@@ -141,11 +165,13 @@ class Table(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         index = event.y - 1 + self.scroll_offset.y
-        if event.y > 0 and 0 <= index < len(self._rows):
+        if event.y == 0:
+            self._click_header(event.x - self.gutter.left)
+        elif 0 <= index < self.num_rows:
             # A first click moves the cursor, a second one on the same row opens it.
             if index == self._cursor and event.chain > 1:
                 self.action_choose()
-            self._go_to(index)
+            self.go_to(index)
 
     def on_focus(self) -> None:
         self.refresh()
@@ -156,10 +182,18 @@ class Table(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self.refresh()
 
-    def _go_to(self, index: int) -> None:
-        if not self._rows:
+    def _click_header(self, x: int) -> None:
+        start = 0
+        for index, _, width in self._layout(self.size.width):
+            if start <= x < start + width:
+                self.post_message(self.HeaderClicked(self, index))
+            start += width + 1
+
+    def go_to(self, index: int) -> None:
+        """Put the cursor on a row and bring it into sight."""
+        if not self.num_rows:
             return
-        self._cursor = min(max(0, index), len(self._rows) - 1)
+        self._cursor = min(max(0, index), self.num_rows - 1)
         body = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self._cursor < top:
@@ -181,10 +215,13 @@ class Table(ScrollView, can_focus=True):
 
     def _header(self, width: int) -> Content:
         titles = [
-            _fit(Content(column.title), column_width, column.align)
-            for _, column, column_width in self._layout(width)
+            _fit(self._title(index, column), column_width, column.align)
+            for index, column, column_width in self._layout(width)
         ]
         return Content(" ").join(titles).stylize("$quiet")
+
+    def _title(self, index: int, column: Column) -> Content:
+        return Content(column.title)
 
     def _line(self, row: Row, width: int) -> Content:
         cells = [

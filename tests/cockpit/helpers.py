@@ -69,6 +69,12 @@ async def settle(pilot: Pilot[None]) -> None:
     await pilot.pause()
 
 
+async def until_rows_are_read(pilot: Pilot[None]) -> None:
+    """Wait until no line of a long table waits for its row."""
+    await settle(pilot)
+    await until(pilot, lambda: not any(row.strip() == "…" for row in rows_of(pilot.app)))
+
+
 def rows_of(app: App[None]) -> list[str]:
     """What is on screen, line by line."""
     return [

@@ -3,7 +3,8 @@
 from engine.runs.reader import Rollout, StoreReader
 from engine.runs.store import RolloutRecord
 from engine.task import ComponentScore
-from stonk_tui.screens.rollout import RolloutScreen, _completion, _why
+from stonk_tui.screens.rollout import RolloutScreen
+from stonk_tui.widgets.explained import completion, why
 from tests import recorded
 from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
 
@@ -35,7 +36,7 @@ def _one(run_name: str = "demo", **changes: object) -> Rollout:
 def test_cited_spans_are_marked_at_their_place_also_after_control_characters() -> None:
     text = "a\x1b[31mb 691.28 \u202e c 66.1 d"
     spans = [(text.index(fact), text.index(fact) + len(fact)) for fact in ("691.28", "66.1")]
-    content = _completion(_one(completion=text, cited=tuple(spans)))
+    content = completion(_one(completion=text, cited=tuple(spans)))
     marked = [
         content.plain[span.start : span.end] for span in content.spans if "gold" in str(span.style)
     ]
@@ -43,7 +44,7 @@ def test_cited_spans_are_marked_at_their_place_also_after_control_characters() -
 
 
 def test_spans_that_make_no_sense_are_left_out() -> None:
-    content = _completion(_one(completion="short", cited=((3, 99), (-4, 2), (4, 1), (2, 4))))
+    content = completion(_one(completion="short", cited=((3, 99), (-4, 2), (4, 1), (2, 4))))
     assert content.plain == "short"
 
 
@@ -54,7 +55,7 @@ def test_reward_lines_multiply_weight_and_value_and_sum_to_the_total() -> None:
         ComponentScore("coherence", 0.75, 0.0, "watched only"),
     )
     # 1.0 × .20 = .200, −0.5 × .10 = −.050, together .150
-    lines = _why(_one(components=components, reward=0.15, advantage=-0.2), 90).plain.split("\n")
+    lines = why(_one(components=components, reward=0.15, advantage=-0.2), 90).plain.split("\n")
     assert "1.00 × .20 =   0.200  one answer" in lines[0]
     assert "−0.50 × .10 =  −0.050  too sure" in lines[1]
     assert "watched" in lines[2]

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 
 from stonk_tui.app import Cockpit
 from tests import recorded
-from tests.cockpit.helpers import MACHINE, settle, until
+from tests.cockpit.helpers import MACHINE, settle, until, until_rows_are_read
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 SnapCompare = Callable[..., bool]
@@ -124,7 +124,7 @@ def _compare(
         for key in keys:
             await pilot.press(key)
             await settle(pilot)
-        await settle(pilot)
+        await until_rows_are_read(pilot)
 
     return snap_compare(app, terminal_size=size, run_before=be_ready)
 
@@ -138,6 +138,32 @@ def test_train_screen(snap_compare: SnapCompare, state: str, size: tuple[int, in
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_rollout_screen(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, recorded.record(5), size, "enter", "x")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("all", ()),
+        ("filtered", ("slash", *"right:no", "space", *"reward<0.3", "enter", "down")),
+        ("misfit", ("slash", *"call:up", "space", *"tickr:AAPL")),
+        ("export", ("w",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rollouts_screen(
+    snap_compare: SnapCompare,
+    name: str,
+    keys: tuple[str, ...],
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("/")  # the export names where its file would be
+    assert _compare(snap_compare, recorded.record(12), size, "o", *keys)
+
+
+def test_answers_of_a_group_side_by_side(snap_compare: SnapCompare) -> None:
+    assert _compare(snap_compare, recorded.record(5), (120, 40), "o", "enter", "v", "n")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
