@@ -15,30 +15,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 from textual.message import Message
 
 from engine.errors import RunFailedError, UserError
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
-from stonk_tui import actions, announce
+from stonk_tui import actions, announce, modes
 from stonk_tui.actions import Action
 from stonk_tui.announce import Announcements
 from stonk_tui.feed import Feed, RunModel, RunModelUpdated
+from stonk_tui.keymap import Keymap, display
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen
-from stonk_tui.screens.log import LogScreen
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
-from stonk_tui.theme import SAIYAN
+from stonk_tui.settings import Settings, change
+from stonk_tui.settings import path as settings_path
+from stonk_tui.terminal import lacks_clipboard
+from stonk_tui.themes import SAIYAN, THEMES
+from stonk_tui.widgets.plain import AsciiFilter
+from stonk_tui.widgets.scroller import Scroller
+from stonk_tui.widgets.table import Table
 from stonk_tui.widgets.text import OutputFilter, line
 
 FRAME_SECONDS = 0.25
@@ -66,9 +72,7 @@ class Cockpit(App[None]):
 
     TITLE = "stonk-tui"
     MODES: ClassVar[dict[str, Callable[[], CockpitScreen]]] = {  # type: ignore[assignment]
-        "runs": RunsScreen,
-        "train": TrainScreen,
-        "log": LogScreen,
+        mode.name: mode.open for mode in modes.MODES
     }
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -80,6 +84,9 @@ class Cockpit(App[None]):
     CSS = """
     Screen { background: $background; color: $ink; }
     .table--cursor { background: $panel; text-style: bold; }
+    App.-theme-monochrome .table--cursor, App.-theme-ansi .table--cursor {
+        text-style: bold reverse;
+    }
     Toast { background: $panel; }
     """
 
@@ -91,6 +98,9 @@ class Cockpit(App[None]):
         *,
         clock: Callable[[], float] = time.time,
         machine: Machine | None = None,
+        settings: Settings | None = None,
+        problems: Sequence[str] = (),
+        ascii_only: bool = False,
     ) -> None:
         """Prepare a cockpit.
 
@@ -100,10 +110,19 @@ class Cockpit(App[None]):
             message: said once the cockpit is open.
             clock: seconds since 1970, for ages.
             machine: shown in place of samples of this machine.
+            settings: a person's own.
+            problems: what was wrong with them, said once the cockpit is open.
+            ascii_only: draw with ASCII alone.
         """
         super().__init__()
-        self.register_theme(SAIYAN)
-        self.theme = SAIYAN.name
+        self.settings = settings or Settings()
+        self._problems = tuple(problems)
+        self.ascii_only = ascii_only
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = self._first_theme()
+        if self.settings.motion != "auto":
+            self.animation_level = self.settings.motion
         self.read_only = read_only
         self.clock = clock
         self.model: RunModel | None = None
@@ -116,16 +135,33 @@ class Cockpit(App[None]):
         self._is_dirty = False
         self._frames_skipped = 0
         self._output_filter = OutputFilter()
-        self._rings = os.environ.get("STONK_BELL", "1") != "0"
+        self._ascii_filter = AsciiFilter()
+        self._no_colours = NoColor()
+        self.keymap = Keymap(self.settings.keymap, ascii_only=ascii_only)
+        self.set_keymap(self.keymap.bindings())
+        self.prefix = ""
+        """The first of two keys, while the second one is waited for."""
+        self._is_silent = os.environ.get("STONK_BELL", "1") == "0"
 
     # --- life
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._output_filter]
+        # Textual's own answer to NO_COLOR is shades of grey, which are colours to a terminal.
+        colours = [self._no_colours] if self.no_color else super().get_line_filters()
+        plain = [self._ascii_filter] if self.ascii_only else []
+        return [*colours, self._output_filter, *plain]
+
+    def _first_theme(self) -> str:
+        """NO_COLOR before the person's choice before what the terminal can show."""
+        if self.no_color:
+            return "monochrome"
+        if self.settings.theme != "auto":
+            return self.settings.theme
+        return "ansi" if self.console.color_system in (None, "standard") else "saiyan"
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our names for colours, so that styles resolve under every theme."""
-        return SAIYAN.variables
+        return SAIYAN.variables | SAIYAN.to_color_system().generate()
 
     def on_mount(self) -> None:
         self._listen_for_the_end()
@@ -135,6 +171,8 @@ class Cockpit(App[None]):
             self.switch_mode("runs")
         if self._message:
             self.notify(one_line(self._message), markup=False, timeout=8)
+        for problem in self._problems:
+            self.notify(problem, title="settings", severity="warning", markup=False, timeout=12)
         self.set_interval(FRAME_SECONDS, self._draw_if_dirty)
         self.set_interval(1.0, self._draw_ages)
 
@@ -208,11 +246,12 @@ class Cockpit(App[None]):
         for text in news.lines:
             self.ring(text)
         if news.super_saiyan:
-            self.notify(f"{news.super_saiyan}. P asks and promotes.", timeout=20, markup=False)
+            self.notify(f"{news.super_saiyan}. {self.keymap.of('promote')} asks and promotes.", timeout=20, markup=False)
         # A toast would cover the very panel that shows the alarm.
         in_sight = isinstance(self.screen, TrainScreen) and self.screen.shows("alarms")
         for text in news.alarms if not in_sight else ():
-            self.notify(f"{text}. 8, then enter explains.", severity="warning", markup=False)
+            keys = f"{self.keymap.of('panel_alarms')}, then {self.keymap.of('open')}"
+            self.notify(f"{text}. {keys} explains.", severity="warning", markup=False)
         for screen in self.screen_stack:
             if isinstance(screen, TrainScreen):
                 screen.tell(new_alarm=bool(news.alarms), super_saiyan=bool(news.super_saiyan))
@@ -220,8 +259,12 @@ class Cockpit(App[None]):
     def ring(self, text: str) -> None:
         """The terminal's bell, and a desktop notification where the terminal knows how."""
         # As `bell` and `copy_to_clipboard` do: the driver writes in turn with the screen.
-        if self._rings and not self.is_headless and self._driver is not None:
-            self._driver.write("\a" + announce.osc9(text))
+        if self._is_silent or self.is_headless or self._driver is None:
+            return
+        bell = "\a" if self.settings.bell else ""
+        note = announce.osc9(text) if self.settings.notifications else ""
+        if bell or note:
+            self._driver.write(bell + note)
 
     def on_machine_sampled(self, event: MachineSampled) -> None:
         self.machine = event.machine
@@ -250,14 +293,18 @@ class Cockpit(App[None]):
     def perform(self, action_id: str) -> None:
         """Do an action of the table, or say why not."""
         action = actions.BY_ID[action_id]
+        if self.prefix and action.handler != "prefix":
+            self._wait_for_second("")
         reason = action.why_not(self)
         if reason:
             self.notify(f"{action.label}: {one_line(reason)}", severity="warning", markup=False)
             return
         target = self if action.scope == "app" else self.screen
-        handler: Callable[[], None] | None = getattr(target, f"do_{action.id}", None)
+        handler: Callable[..., None] | None = getattr(
+            target, f"do_{action.handler or action.id}", None
+        )
         if handler is not None:
-            handler()
+            handler(*([action.argument] if action.argument else []))
 
     def label_of(self, action: Action) -> str:
         """The label as it is now: a paused run is offered to go on."""
@@ -268,14 +315,46 @@ class Cockpit(App[None]):
     def action_do(self, action_id: str) -> None:
         self.perform(action_id)
 
-    def do_runs(self) -> None:
-        self._go("runs")
+    def do_mode(self, name: str) -> None:
+        self._go(name)
 
-    def do_train(self) -> None:
-        self._go("train")
+    # --- two keys in a row
 
-    def do_log(self) -> None:
-        self._go("log")
+    def do_prefix(self, key: str) -> None:
+        self._wait_for_second(key)
+
+    def _wait_for_second(self, prefix: str) -> None:
+        self.prefix = prefix
+        if isinstance(self.screen, CockpitScreen):
+            self.screen.show_keys()
+
+    async def on_event(self, event: events.Event) -> None:
+        is_second = isinstance(event, events.Key) and not event.is_forwarded and self.prefix
+        if is_second and isinstance(event, events.Key):
+            self._take_second(event.key)
+            return
+        await super().on_event(event)
+
+    def _take_second(self, key: str) -> None:
+        prefix, screen = self.prefix, self.screen
+        self._wait_for_second("")
+        seconds = self.keymap.seconds(screen.scopes if isinstance(screen, CockpitScreen) else ())
+        if key in seconds:
+            self.perform(seconds[key].id)
+        elif key != "escape":
+            self.notify(f"{prefix} {display(key)} leads nowhere from here.", markup=False)
+
+    # --- moving through what is in focus
+
+    @property
+    def movable(self) -> Table | Scroller | None:
+        """What is in focus, if it has a first and a last line."""
+        focused = self.focused
+        return focused if isinstance(focused, Table | Scroller) else None
+
+    def do_move(self, where: str) -> None:
+        if (movable := self.movable) is not None:
+            movable.move(where)
 
     def do_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
@@ -288,13 +367,9 @@ class Cockpit(App[None]):
         if self._is_pushed:
             self.pop_screen()
             return
-        mode = self.current_mode
-        if mode == "log":
-            self._go("train")
-        elif mode == "train":
-            self._go("runs")
-        elif self.model is not None:
-            self._go("train")
+        back = modes.BY_NAME[self.current_mode].back
+        if not actions.BY_ID[back].why_not(self):
+            self._go(back)
 
     @property
     def _is_pushed(self) -> bool:
@@ -380,6 +455,35 @@ class Cockpit(App[None]):
         self.animation_level = "full" if self.animation_level == "none" else "none"
         word = "still" if self.animation_level == "none" else "in motion"
         self.notify(f"The screen is {word} from now on.", markup=False)
+        self._keep("motion", self.animation_level)
+
+    def do_next_theme(self) -> None:
+        names = list(THEMES)
+        self.do_theme(names[(names.index(self.theme) + 1) % len(names)])
+
+    def do_theme(self, name: str) -> None:
+        if not self.no_color:
+            self.theme = name
+            self.notify(f"theme: {name}", markup=False, timeout=2)
+            self._keep("theme", name)
+
+    def _keep(self, name: str, value: str) -> None:
+        """Write a setting into the person's file."""
+        try:
+            change(settings_path(), name, value)
+        except UserError as error:
+            self.notify(f"not kept: {one_line(str(error), 300)}", severity="warning", markup=False)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        super().copy_to_clipboard(text)
+        # A terminal never answers: all that can be said is what to do where nothing arrived.
+        count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
+        otherwise = "hold shift and select with the mouse, then copy as the terminal does"
+        if lacks_clipboard(os.environ):
+            said = f"This terminal has no clipboard of its own: {otherwise}."
+        else:
+            said = f"{count} sent to the terminal's clipboard. If nothing arrives: {otherwise}."
+        self.notify(said, markup=False, timeout=6)
 
     def _send(self, verb: str) -> None:
         if self.model is not None:

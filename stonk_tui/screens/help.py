@@ -3,7 +3,6 @@
 import textwrap
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -19,6 +18,7 @@ from stonk_tui.widgets.panel import Panel
 from stonk_tui.widgets.reward import RewardPanel
 from stonk_tui.widgets.rollouts import RolloutsPanel
 from stonk_tui.widgets.saiyan import SaiyanPanel
+from stonk_tui.widgets.scroller import Scroller
 
 _PANELS: tuple[type[Panel], ...] = (
     RewardPanel, SaiyanPanel, BreakdownPanel, MarketPanel,
@@ -42,7 +42,7 @@ class HelpScreen(CockpitScreen):
 
     DEFAULT_CSS = """
     HelpScreen #title { height: 1; padding: 0 1; background: $surface; }
-    HelpScreen VerticalScroll { padding: 0 2; scrollbar-size-vertical: 1; }
+    HelpScreen Scroller { padding: 0 2; scrollbar-size-vertical: 1; }
     HelpScreen Static { width: 1fr; height: auto; }
     """
 
@@ -57,11 +57,11 @@ class HelpScreen(CockpitScreen):
             id="title",
             markup=False,
         )
-        with VerticalScroll():
+        with Scroller():
             yield Static(id="help-text", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
+        self.query_one(Scroller).focus()
 
     def on_resize(self) -> None:
         self.refresh_screen()

@@ -7,13 +7,13 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from stonk_tui import actions
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.widgets.happenings import words
+from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.text import line
 
 MAX_EVENTS = 500
@@ -29,20 +29,20 @@ class LogScreen(CockpitScreen):
     scope: ClassVar[actions.Scope] = "log"
     DEFAULT_CSS = """
     LogScreen #title { height: 1; padding: 0 1; background: $surface; }
-    LogScreen VerticalScroll {
+    LogScreen Scroller {
         border: round $edge; padding: 0 1; height: 1fr; scrollbar-size-vertical: 1;
         border-title-style: bold; border-title-color: $ink;
     }
-    LogScreen VerticalScroll:focus { border: round $gold; }
+    LogScreen Scroller:focus { border: round $gold; }
     LogScreen Static { width: 1fr; height: auto; }
     """
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="title", markup=False)
-        with VerticalScroll(id="events-box") as box:
+        with Scroller(id="events-box") as box:
             box.border_title = Content("Events")
             yield Static(id="events-text", markup=False)
-        with VerticalScroll(id="engine-box") as box:
+        with Scroller(id="engine-box") as box:
             box.border_title = Content("engine.log")
             yield Static(id="engine-text", markup=False)
 
@@ -75,7 +75,7 @@ class LogScreen(CockpitScreen):
         self._tail()
 
     def _fill(self, name: str, content: Content) -> None:
-        box = self.query_one(f"#{name}-box", VerticalScroll)
+        box = self.query_one(f"#{name}-box", Scroller)
         at_end = box.scroll_y >= box.max_scroll_y - 1
         self.query_one(f"#{name}-text", Static).update(content)
         if at_end:
@@ -110,7 +110,7 @@ class LogScreen(CockpitScreen):
         ).focus()
 
     def do_log_end(self) -> None:
-        for box in self.query(VerticalScroll):
+        for box in self.query(Scroller):
             box.scroll_end(animate=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Grid, VerticalScroll
+from textual.containers import Grid
 from textual.content import Content
 from textual.widgets import Static
 
@@ -24,13 +24,14 @@ from stonk_tui.widgets.chart import Chart, Line, Picture
 from stonk_tui.widgets.market import is_level
 from stonk_tui.widgets.panel import rows, spread
 from stonk_tui.widgets.rollouts import call, verdict
+from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.text import MAX_CHARACTERS, line, shown
 
 _NAME_WIDTH = 11
 _REASON_AT = _NAME_WIDTH + 24
 
 
-class Frame(VerticalScroll):
+class Frame(Scroller):
     """A titled box that scrolls."""
 
     DEFAULT_CSS = """
@@ -231,7 +232,7 @@ class RolloutScreen(CockpitScreen):
             )
         else:
             actual = Content.assemble(
-                ("market  ", "$quiet"), ("x", "bold $gold"), (" shows it", "$quiet")
+                ("market  ", "$quiet"), (self.cockpit.keymap.of("reveal"), "bold $gold"), (" shows it", "$quiet")
             )
         self.query_one("#outcome", Static).update(rows(said, sure, actual))
         self.query_one("#closes", Chart).draw(_closes(subject, revealed=self._revealed))

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from stonk_tui.feed import RunModel
+from stonk_tui.keymap import DEFAULT, Keymap
 
 
 class Panel(Vertical, can_focus=True):
@@ -44,6 +45,12 @@ class Panel(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         yield self._body
+
+    @property
+    def keymap(self) -> Keymap:
+        """The keys of the cockpit that the panel is in."""
+        keymap = getattr(self.app, "keymap", DEFAULT)
+        return keymap if isinstance(keymap, Keymap) else DEFAULT
 
     # --- what a panel fills in
 

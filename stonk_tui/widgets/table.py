@@ -134,6 +134,17 @@ class Table(ScrollView, can_focus=True):
     def action_edge(self, side: int) -> None:
         self._go_to(0 if side < 0 else len(self._rows) - 1)
 
+    def move(self, where: str) -> None:
+        """To the ``top`` or ``bottom`` row, or ``half_down`` or ``half_up`` a page."""
+        half = max(1, (self.size.height - 1) // 2)
+        target = {
+            "top": 0,
+            "bottom": len(self._rows) - 1,
+            "half_down": self._cursor + half,
+            "half_up": self._cursor - half,
+        }
+        self._go_to(target[where])
+
     def action_choose(self) -> None:
         key = self.cursor_key
         if key is not None:

@@ -157,12 +157,12 @@ def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize(
-    ("name", "key"), [("log", "l"), ("help", "question_mark"), ("stop", "S"), ("promote", "P")]
+    ("name", "keys"), [("log", "g l"), ("help", "question_mark"), ("stop", "S"), ("promote", "P")]
 )
 def test_other_screens(
-    snap_compare: SnapCompare, name: str, key: str, size: tuple[int, int]
+    snap_compare: SnapCompare, name: str, keys: str, size: tuple[int, int]
 ) -> None:
-    assert _compare(snap_compare, recorded.record(60), size, key)
+    assert _compare(snap_compare, recorded.record(60), size, *keys.split())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
