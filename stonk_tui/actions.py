@@ -117,6 +117,7 @@ _PANEL_HELP = (
     ("events", "What happened? The event log."),
 )
 
+
 def _no_colour(app: "Cockpit") -> str:
     return "NO_COLOR is set, so there are no colours to choose" if app.no_color else ""
 
@@ -216,22 +217,50 @@ ACTIONS: tuple[Action, ...] = (
         "app",
     ),
     Action(
-        "next_theme", "T", "T", "theme", "The next theme; the commands have each by name.", "app",
+        "next_theme",
+        "T",
+        "T",
+        "theme",
+        "The next theme; the commands have each by name.",
+        "app",
         why_not=_no_colour,
     ),
     *(
         Action(
-            f"theme_{name.replace('-', '_')}", "", "", f"theme {name}", f"{help_text}.", "app",
-            why_not=_no_colour, handler="theme", argument=name,
+            f"theme_{name.replace('-', '_')}",
+            "",
+            "",
+            f"theme {name}",
+            f"{help_text}.",
+            "app",
+            why_not=_no_colour,
+            handler="theme",
+            argument=name,
         )
         for name, help_text in _THEMES
     ),
     *(
-        Action(name, key, shown, label, help_text, "app", why_not=_nothing_moves, handler="move", argument=name)
+        Action(
+            name,
+            key,
+            shown,
+            label,
+            help_text,
+            "app",
+            why_not=_nothing_moves,
+            handler="move",
+            argument=name,
+        )
         for name, key, shown, label, help_text in _MOVES
     ),
     Action(
-        "help", "question_mark,f1,g h", "?", "help", "This list, and what the panels mean.", "app", 10
+        "help",
+        "question_mark,f1,g h",
+        "?",
+        "help",
+        "This list, and what the panels mean.",
+        "app",
+        10,
     ),
     Action(
         "detach",

@@ -35,8 +35,9 @@ from stonk_tui.machine import Machine, MachineFeed, MachineSampled
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
-from stonk_tui.screens.help import HelpScreen
+from stonk_tui.screens.help import HelpScreen, topic_of
 from stonk_tui.screens.runs import RunsScreen
+from stonk_tui.screens.small import SmallScreen, is_too_small
 from stonk_tui.screens.train import TrainScreen
 from stonk_tui.settings import Settings, change
 from stonk_tui.settings import path as settings_path
@@ -246,7 +247,11 @@ class Cockpit(App[None]):
         for text in news.lines:
             self.ring(text)
         if news.super_saiyan:
-            self.notify(f"{news.super_saiyan}. {self.keymap.of('promote')} asks and promotes.", timeout=20, markup=False)
+            self.notify(
+                f"{news.super_saiyan}. {self.keymap.of('promote')} asks and promotes.",
+                timeout=20,
+                markup=False,
+            )
         # A toast would cover the very panel that shows the alarm.
         in_sight = isinstance(self.screen, TrainScreen) and self.screen.shows("alarms")
         for text in news.alarms if not in_sight else ():
@@ -318,6 +323,22 @@ class Cockpit(App[None]):
     def do_mode(self, name: str) -> None:
         self._go(name)
 
+    # --- room
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.mind_size)
+
+    def mind_size(self) -> None:
+        """Say so where the terminal is too small; that takes itself away again."""
+        covered = self.screen_stack and isinstance(self.screen, SmallScreen)
+        if self.screen_stack and not covered and is_too_small(self.size):
+            self.prefix = ""
+            self.push_screen(SmallScreen())
+
+    def action_command_palette(self) -> None:
+        if not isinstance(self.screen, SmallScreen):
+            super().action_command_palette()
+
     # --- two keys in a row
 
     def do_prefix(self, key: str) -> None:
@@ -358,11 +379,10 @@ class Cockpit(App[None]):
 
     def do_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
-            panel = self.screen.current_panel if isinstance(self.screen, TrainScreen) else None
-            self.push_screen(HelpScreen(panel))
+            self.push_screen(HelpScreen(topic_of(self.focused or self.screen)))
 
     def do_back(self) -> None:
-        if isinstance(self.screen, TrainScreen) and self.screen.unzoom():
+        if isinstance(self.screen, CockpitScreen) and self.screen.step_back():
             return
         if self._is_pushed:
             self.pop_screen()

@@ -52,13 +52,20 @@ SERIES = (
 )  # fmt: skip
 """Reward components, which stand side by side."""
 
-_DARK = {
+PALETTES = {
     "saiyan": Palette(
         background="#0b0d12", surface="#12151d", panel="#1a1e29", edge="#2a2f3d", faint="#3d4457",
         ink="#d7dae3", quiet="#868ea1", gold="#ffb000", course="#7096bb", secondary="#8ecae6",
         up="#2ec4b6", down="#ff7f50", good="#8bd450", warn="#ffd166", bad="#f4708a",
         format="#8ecae6", direction="#2ec4b6", magnitude="#c792ea", confidence="#ffb000",
         data_use="#8bd450", coherence="#a0a8b8", total="#ffffff", cursor="#2a2f3d",
+    ),
+    "light": Palette(
+        background="#fbfaf7", surface="#f1efe9", panel="#e7e4dc", edge="#c9c4b8", faint="#b5af9f",
+        ink="#1d2129", quiet="#565d6b", gold="#7a4b00", course="#33597d", secondary="#0b5a7d",
+        up="#04605a", down="#a03006", good="#2b5f0c", warn="#6f5000", bad="#a80f33",
+        format="#0b5a7d", direction="#04605a", magnitude="#6d2f99", confidence="#7a4b00",
+        data_use="#2b5f0c", coherence="#4d5462", total="#000000", cursor="#cfcabe",
     ),
     "high-contrast": Palette(
         background="#000000", surface="#000000", panel="#1c1c1c", edge="#a0a0a0", faint="#8a8a8a",
@@ -82,35 +89,22 @@ _DARK = {
         format="#c8c8c8", direction="#e8e8e8", magnitude="#a8a8a8", confidence="#dcdcdc",
         data_use="#b8b8b8", coherence="#989898", total="#ffffff", cursor="#3a3a3a",
     ),
-}  # fmt: skip
-
-_LIGHT = {
-    "light": Palette(
-        background="#fbfaf7", surface="#f1efe9", panel="#e7e4dc", edge="#c9c4b8", faint="#b5af9f",
-        ink="#1d2129", quiet="#565d6b", gold="#7a4b00", course="#33597d", secondary="#0b5a7d",
-        up="#04605a", down="#a03006", good="#2b5f0c", warn="#6f5000", bad="#a80f33",
-        format="#0b5a7d", direction="#04605a", magnitude="#6d2f99", confidence="#7a4b00",
-        data_use="#2b5f0c", coherence="#4d5462", total="#000000", cursor="#cfcabe",
+    "ansi": Palette(
+        background="ansi_default", surface="ansi_default", panel="ansi_default",
+        edge="ansi_bright_black", faint="ansi_bright_black", ink="ansi_default",
+        quiet="ansi_default", gold="ansi_yellow", course="ansi_blue", secondary="ansi_cyan",
+        up="ansi_cyan", down="ansi_yellow", good="ansi_green", warn="ansi_yellow", bad="ansi_red",
+        format="ansi_cyan", direction="ansi_green", magnitude="ansi_magenta",
+        confidence="ansi_yellow", data_use="ansi_bright_green", coherence="ansi_default",
+        total="ansi_default", cursor="ansi_bright_black",
     ),
 }  # fmt: skip
-
-_ANSI = Palette(
-    background="ansi_default", surface="ansi_default", panel="ansi_default",
-    edge="ansi_bright_black", faint="ansi_bright_black", ink="ansi_default",
-    quiet="ansi_default", gold="ansi_yellow", course="ansi_blue", secondary="ansi_cyan",
-    up="ansi_cyan", down="ansi_yellow", good="ansi_green", warn="ansi_yellow", bad="ansi_red",
-    format="ansi_cyan", direction="ansi_green", magnitude="ansi_magenta",
-    confidence="ansi_yellow", data_use="ansi_bright_green", coherence="ansi_default",
-    total="ansi_default", cursor="ansi_bright_black",
-)  # fmt: skip
-
-PALETTES = _DARK | _LIGHT | {"ansi": _ANSI}
 
 
 def _theme(name: str, colours: Palette) -> Theme:
     return Theme(
         name=name,
-        dark=name not in _LIGHT,
+        dark=name != "light",
         ansi=name == "ansi",
         background=colours.background,
         surface=colours.surface,

@@ -24,6 +24,9 @@ class CockpitScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
 
     scope: ClassVar[actions.Scope] = "app"
+    noun: ClassVar[str] = ""
+    explanation: ClassVar[str] = ""
+    """Three sentences for help, where what is in focus has none of its own."""
 
     @property
     def scopes(self) -> tuple[actions.Scope, ...]:
@@ -41,6 +44,10 @@ class CockpitScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield from self.compose_body()
         yield KeyBar()
+
+    def step_back(self) -> bool:
+        """Undo what esc undoes before it leaves the screen; False when there is nothing."""
+        return False
 
     def show_model(self) -> None:
         """Draw what is new; called at most four times a second, and when it becomes visible."""
@@ -81,6 +88,7 @@ class CockpitScreen(Screen[None]):
 
     @on(events.ScreenResume)
     def _become_visible(self) -> None:
+        self.cockpit.mind_size()
         self.refresh_screen()
 
     @on(KeyBar.Pressed)

@@ -26,6 +26,7 @@ from stonk_tui.widgets.panel import rows, spread
 from stonk_tui.widgets.rollouts import call, verdict
 from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.text import MAX_CHARACTERS, line, shown
+from stonk_tui.widgets.trail import Trail, trail
 
 _NAME_WIDTH = 11
 _REASON_AT = _NAME_WIDTH + 24
@@ -39,7 +40,7 @@ class Frame(Scroller):
         border: round $edge; border-title-color: $ink; border-title-style: bold; padding: 0 1;
         scrollbar-size-vertical: 1;
     }
-    Frame:focus { border: round $gold; }
+    Frame:focus { border: heavy $gold; }
     Frame Static { width: 1fr; height: auto; }
     """
 
@@ -49,6 +50,14 @@ class RolloutScreen(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("rollout")
     scope: ClassVar[actions.Scope] = "rollout"
+    noun = "A rollout"
+    explanation = (
+        "One completion: what the model saw, what it said, and why that earned what it did. Each "
+        "component's value times its weight is a line of the reward, with the scorer's reason; "
+        "facts of the prompt that were recognised as cited are marked in the text. The advantage "
+        "is the reward's distance from the mean of the answers to the same prompt, and what the "
+        "market did stays hidden until it is asked for."
+    )
     DEFAULT_CSS = """
     RolloutScreen #what { height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; }
     RolloutScreen #texts { grid-size: 2; grid-columns: 4fr 5fr; height: 1fr; }
@@ -73,6 +82,7 @@ class RolloutScreen(CockpitScreen):
         self._revealed = False
 
     def compose_body(self) -> ComposeResult:
+        yield Trail()
         yield Static(id="what", markup=False)
         with Grid(id="texts"):
             with Frame(id="prompt") as frame:
@@ -91,6 +101,7 @@ class RolloutScreen(CockpitScreen):
                 yield Chart(id="closes")
 
     def on_mount(self) -> None:
+        self.query_one(Trail).update(trail(self._model.run.id, "rollout"))
         self.query_one("#completion").focus()
         self._show()
         # The width of the boxes is known after the first layout.
@@ -232,7 +243,9 @@ class RolloutScreen(CockpitScreen):
             )
         else:
             actual = Content.assemble(
-                ("market  ", "$quiet"), (self.cockpit.keymap.of("reveal"), "bold $gold"), (" shows it", "$quiet")
+                ("market  ", "$quiet"),
+                (self.cockpit.keymap.of("reveal"), "bold $gold"),
+                (" shows it", "$quiet"),
             )
         self.query_one("#outcome", Static).update(rows(said, sure, actual))
         self.query_one("#closes", Chart).draw(_closes(subject, revealed=self._revealed))

@@ -178,8 +178,8 @@ class TrainScreen(CockpitScreen):
         self._board.rearrange(zoomed=zoomed)
         self.call_after_refresh(self.refresh_screen)
 
-    def unzoom(self) -> bool:
-        """Fold a zoomed panel back; False when none was."""
+    def step_back(self) -> bool:
+        """Fold a zoomed panel back."""
         if self._board.zoomed is None:
             return False
         self.do_zoom()

@@ -54,7 +54,9 @@ class AlarmsPanel(Panel):
             if len(alarms) > height:
                 lines[-1] = Content.styled(f"and {len(alarms) - height + 1} more", "$quiet")
         if height > len(lines):
-            lines.append(Content.assemble((self.keymap.of("open"), "bold $gold"), (" explains", "$quiet")))
+            lines.append(
+                Content.assemble((self.keymap.of("open"), "bold $gold"), (" explains", "$quiet"))
+            )
         return _count(alarms), rows(*lines)
 
     @staticmethod

@@ -98,7 +98,7 @@ class KeyBar(Widget):
 
     def on_click(self, event: events.Click) -> None:
         for row, start, end, action_id in self._spans:
-            if row == event.y and start <= event.x - 1 < end:
+            if action_id and row == event.y and start <= event.x - 1 < end:
                 self.post_message(self.Pressed(action_id))
 
 

@@ -23,7 +23,7 @@ class Panel(Vertical, can_focus=True):
         padding: 0 1;
         overflow: hidden hidden;
     }
-    Panel:focus, Panel:focus-within { border: round $gold; }
+    Panel:focus, Panel:focus-within { border: heavy $gold; }
     Panel .body {
         width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: ellipsis;
     }
@@ -89,7 +89,9 @@ class Panel(Vertical, can_focus=True):
         gap = room - name.cell_length - answer.cell_length
         if answer:
             gap -= 1
-        title = Content.assemble(name, ("─" * max(0, gap), edge), " " if answer else "", answer)
+        title = Content.assemble(
+            name, (("━" if focused else "─") * max(0, gap), edge), " " if answer else "", answer
+        )
         if self._title is None or not self._title.is_same(title):
             self._title = title
             self.border_title = title

@@ -256,7 +256,9 @@ def _gauge(power: int | None, width: int) -> Content:
 
 def _verdict(view: RunModel, lights: int, promote_key: str) -> Content:
     if lights == len(_ORDER):
-        return Content.assemble((f"All four on: over 9000.  {promote_key}", "bold $gold"), " promotes")
+        return Content.assemble(
+            (f"All four on: over 9000.  {promote_key}", "bold $gold"), " promotes"
+        )
     due = _steps_to_validation(view)
     when = f" · validates in {due} step{'' if due == 1 else 's'}" if due else ""
     return Content.styled(f"{lights} of 4 on{when}", "$quiet")
