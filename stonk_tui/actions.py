@@ -148,7 +148,7 @@ ACTIONS: tuple[Action, ...] = (
         "go to",
         "Go elsewhere: the footer says which second keys there are.",
         "app",
-        8,
+        9,
         handler="prefix",
         argument=PREFIX,
     ),

@@ -20,7 +20,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
-from textual.filter import LineFilter, NoColor
+from textual.filter import LineFilter
 from textual.message import Message
 
 from engine.errors import RunFailedError, UserError
@@ -43,7 +43,7 @@ from stonk_tui.settings import Settings, change
 from stonk_tui.settings import path as settings_path
 from stonk_tui.terminal import lacks_clipboard
 from stonk_tui.themes import SAIYAN, THEMES
-from stonk_tui.widgets.plain import AsciiFilter
+from stonk_tui.widgets.plain import AsciiFilter, ShadesToDim
 from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.table import Table
 from stonk_tui.widgets.text import OutputFilter, line
@@ -84,11 +84,12 @@ class Cockpit(App[None]):
     ENABLE_COMMAND_PALETTE = True
     CSS = """
     Screen { background: $background; color: $ink; }
-    .table--cursor { background: $panel; text-style: bold; }
-    App.-theme-monochrome .table--cursor, App.-theme-ansi .table--cursor {
-        text-style: bold reverse;
-    }
+    .table--cursor { background: $panel; text-style: $cursor-text-style; }
     Toast { background: $panel; }
+    Button:disabled { text-style: dim; }
+    Button.-textual-compact:ansi, Button.-textual-compact:ansi:disabled {
+        border: none !important;
+    }
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Cockpit(App[None]):
         self._frames_skipped = 0
         self._output_filter = OutputFilter()
         self._ascii_filter = AsciiFilter()
-        self._no_colours = NoColor()
+        self._no_colours = ShadesToDim()
         self.keymap = Keymap(self.settings.keymap, ascii_only=ascii_only)
         self.set_keymap(self.keymap.bindings())
         self.prefix = ""

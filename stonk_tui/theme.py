@@ -2,11 +2,10 @@
 
 A state, a side or a verdict is always told three ways: by word, glyph and colour,
 so that none of them is lost on a monochrome terminal or a colour-blind reader.
-Styles name theme variables (``$up``), never colours, so a theme (``themes``) can change at any time.
+Styles name theme variables (``$up``), never colours, so the theme can change at any time.
 """
 
 from dataclasses import dataclass
-
 
 UNKNOWN = "·"
 """Stands where a figure is not known: never 0."""

@@ -101,6 +101,18 @@ PALETTES = {
 }  # fmt: skip
 
 
+def _chosen(name: str, colours: Palette) -> dict[str, str]:
+    """How Textual's own lists show the chosen line, in focus or not."""
+    behind, before = colours.cursor, colours.total
+    if name == "monochrome":
+        behind, before = colours.total, colours.background
+    return {
+        f"block-cursor{focus}-{part}": colour
+        for focus in ("", "-blurred")
+        for part, colour in (("background", behind), ("foreground", before))
+    }
+
+
 def _theme(name: str, colours: Palette) -> Theme:
     return Theme(
         name=name,
@@ -123,12 +135,13 @@ def _theme(name: str, colours: Palette) -> Theme:
             "secondary": colours.secondary,
             "edge": colours.edge,
             **{name.replace("_", "-"): getattr(colours, name) for name in (*TEXTS, "faint")},
+            # Where there are no shades to lay behind a line, it is turned around.
+            "cursor-text-style": "bold reverse" if name in ("monochrome", "ansi") else "bold",
             # What Textual's own widgets draw with.
             "border": colours.gold,
             "border-blurred": colours.edge,
             "footer-background": colours.surface,
-            "block-cursor-background": colours.cursor,
-            "block-cursor-foreground": colours.total,
+            **_chosen(name, colours),
             "scrollbar": colours.cursor,
             "scrollbar-hover": colours.faint,
             "scrollbar-active": colours.gold,

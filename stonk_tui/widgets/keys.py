@@ -9,6 +9,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
+ALWAYS = 3
+"""The last entries are never left out."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -62,11 +65,11 @@ class KeyBar(Widget):
         room = self.content_size.width or self.app.size.width - 2
         if self._prefix:
             return _wrapped(self._entries, room, indent=len(self._prefix) + 2)
-        # Help and leaving are always offered, at the end; others give way to them.
-        always = self._entries[-2:]
+        # Going elsewhere, help and leaving are always offered; others give way to them.
+        always = self._entries[-ALWAYS:]
         at = sum(entry.width + 2 for entry in always)
         kept = []
-        for entry in self._entries[:-2]:
+        for entry in self._entries[:-ALWAYS]:
             if at + entry.width <= room:
                 kept.append(entry)
                 at += entry.width + 2

@@ -1,6 +1,6 @@
-"""ASCII mode: every character on its way to the screen becomes ASCII, cell for cell.
+"""Less on its way to the screen: ASCII alone, cell for cell, and no colours.
 
-One filter on all lines that leave the app, whatever widget drew them: a glyph of the cockpit
+Filters on all lines that leave the app, whatever widget drew them. In ASCII a glyph of the cockpit
 becomes the one that its table holds, a braille cell a dot at its height, a letter its base
 letter, and anything else a question mark. So nothing that a model wrote gets past it either.
 """
@@ -9,7 +9,9 @@ import unicodedata
 from functools import lru_cache
 
 from rich.cells import cell_len
+from rich.color import Color as RichColor
 from rich.segment import Segment
+from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
@@ -23,11 +25,11 @@ _GLYPHS = str.maketrans(
         # Signs and marks.
         "·": ".", "−": "-", "–": "-", "—": "-", "…": "~", "×": "x", "±": "~", "≥": ">",
         "≤": "<", "≈": "~", "≠": "!", "›": ">", "‹": "<", "→": ">", "←": "<", "↑": "^", "↓": "v",
-        "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "σ": "s", "Σ": "S", "μ": "u", "µ": "u", "Δ": "d",
-        "π": "p", "°": " ", "⏎": "<", "⌫": "<", "√": "V", "∞": "8",
+        "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "σ": "s", "Σ": "S", "μ": "u", "µ": "u",
+        "Δ": "d", "π": "p", "°": " ", "⏎": "<", "⌫": "<", "√": "V", "∞": "8",
         # Bars, rulers and frames.
-        "━": "=", "▬": "=", "╸": "-", "╺": "-", "┃": "#", "┊": ":", "┆": ":", "│": "|", "║": "|", "─": "-",
-        "═": "=", "┄": "-", "┈": "-",
+        "━": "=", "▬": "=", "╸": "-", "╺": "-", "┃": "#", "┊": ":", "┆": ":", "│": "|", "║": "|",
+        "─": "-", "═": "=", "┄": "-", "┈": "-",
         # Little columns, and parts of a block.
         "▁": "_", "▂": ".", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "#", "▔": "-",
         "▏": "|", "▎": "|", "▍": "|", "▌": "|", "▋": "#", "▊": "#", "▉": "#", "▐": "|", "▕": "|",
@@ -36,6 +38,11 @@ _GLYPHS = str.maketrans(
         **{chr(0x2400 + code): "?" for code in range(0x22)},
     }
 )  # fmt: skip
+
+_NO_COLOURS = Style(color="default", bgcolor="default")
+_DIM = Style(dim=True)
+_REVERSE = Style(reverse=True)
+_FAINT, _LIGHT = 0x60, 0x90
 
 _TOP, _MIDDLE, _BOTTOM = 0x09, 0x36, 0xC0
 """Dots of a braille cell: first row, the two in the middle, last row."""
@@ -49,6 +56,28 @@ class AsciiFilter(LineFilter):
             segment if segment.text.isascii() else Segment(plain(segment.text), segment.style)
             for segment in segments
         ]
+
+
+class ShadesToDim(LineFilter):
+    """Remove all colours; dark grey becomes dim, and what stood on light is turned around."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(text, _without_colours(style)) for text, style, _ in segments]
+
+
+@lru_cache(1024)
+def _without_colours(style: Style | None) -> Style | None:
+    if style is None:
+        return None
+    if _level(style.bgcolor) > _LIGHT:
+        return style + _NO_COLOURS + _REVERSE
+    is_faint = 0 <= _level(style.color) < _FAINT and not style.reverse
+    return style + _NO_COLOURS + (_DIM if is_faint else Style.null())
+
+
+def _level(colour: RichColor | None) -> int:
+    """How light a colour is, up to 255; -1 where nobody knows."""
+    return max(colour.triplet) if colour is not None and colour.triplet is not None else -1
 
 
 def plain(text: str) -> str:

@@ -123,6 +123,8 @@ class Table(ScrollView, can_focus=True):
         style = base
         if index == self._cursor and (self.has_focus or self.screen.focused is None):
             style = base + self.get_visual_style("table--cursor")
+            if self.get_component_styles("table--cursor").text_style.reverse:
+                style += Style(reverse=True)  # which a visual style leaves out
         return self._strip(self._line(self._rows[index], width), style, width)
 
     def action_move(self, rows: int) -> None:
