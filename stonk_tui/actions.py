@@ -141,6 +141,7 @@ _MOVES = (
 ACTIONS: tuple[Action, ...] = (
     # --- anywhere
     *map(_mode_action, MODES),
+    Action("commands", "ctrl+p", "ctrl+p", "commands", "All of this by name.", "app", 8),
     Action(
         "go",
         PREFIX,
@@ -345,8 +346,9 @@ def bindings(scope: Scope) -> list[BindingType]:
             action.label,
             id=action.id,
             show=False,
-            # Panels and tables have keys of their own for tab and enter.
-            priority=action.key in ("tab", "shift+tab"),
+            # Panels have keys of their own for tab; and the first of two keys is taken before
+            # the second one comes, however fast they are typed.
+            priority=action.key in ("tab", "shift+tab") or action.handler == "prefix",
         )
         for action in in_scope(scope)
     ]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events, work
+from textual.actions import SkipAction
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -319,6 +320,9 @@ class Cockpit(App[None]):
         return action.label
 
     def action_do(self, action_id: str) -> None:
+        is_prefix = actions.BY_ID[action_id].handler == "prefix"
+        if is_prefix and not isinstance(self.screen, CockpitScreen):
+            raise SkipAction  # a question is answered, or a command is looked for
         self.perform(action_id)
 
     def do_mode(self, name: str) -> None:
@@ -402,6 +406,9 @@ class Cockpit(App[None]):
             self.pop_screen()
         if self.current_mode != mode:
             self.switch_mode(mode)
+
+    def do_commands(self) -> None:
+        self.action_command_palette()
 
     def do_detach(self) -> None:
         # Whoever opened the cockpit says how the run stands; nothing is sent to the worker.

@@ -45,7 +45,8 @@ class Keymap:
 
     def shown(self, action: Action) -> str:
         """The key as it is printed; empty where an action has none."""
-        if action.id not in self._chosen and not self._ascii_only:
+        is_plain = not self._ascii_only or action.shown_key.isascii()
+        if action.id not in self._chosen and is_plain:
             return action.shown_key
         keys = self.keys(action)
         return " ".join(display(key, self._ascii_only) for key in keys[0].split()) if keys else ""
@@ -124,7 +125,7 @@ def _problem(name: str, keys: str) -> str:
             return f"{item}: at most two keys, of which the first is {PREFIX}"
         if unknown := [key for key in pressed if not _is_key(key)]:
             return f"{unknown[0]} is no key that a terminal knows"
-        if item in _TAKEN:
+        if item in _TAKEN and item not in split(actions.BY_ID[name].key):
             return f"{display(item)} {_TAKEN[item]}"
     return ""
 

@@ -183,9 +183,7 @@ def _sections(
         yield title, [_of_action(action, keymap, width) for action in actions.in_scope(scope)]
     moving = [_entry(keys, label, text, width) for keys, label, text in _MOVING]
     yield "Moving", moving
-    commands = _entry("ctrl+p", "commands", "All of the above by name.", width)
-    copying = _entry("ctrl+c", "copy", "What was selected with the mouse.", width)
-    yield "Always", [commands, copying]
+    yield "Copying", [_entry("ctrl+c", "copy", "What was selected with the mouse.", width)]
     yield (
         "The same on the command line",
         [

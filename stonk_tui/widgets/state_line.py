@@ -52,9 +52,14 @@ class StateLine(Widget):
         look = state_look(state)
         left = trail(view.run.id, "train")
         right = Content.assemble((f"{look.glyph} {look.word}", f"bold {look.style}"))
-        for origin in _origins(view):
-            if left.cell_length + origin.cell_length + right.cell_length + 4 <= width:
-                left = Content.assemble(left, "  ", origin)
+        short = trail(view.run.id)
+        origins = _origins(view)
+        # Where a run comes from says more than that this is its train screen.
+        for place, origin in [(left, item) for item in origins] + [
+            (short, i) for i in origins[-1:]
+        ]:
+            if place.cell_length + origin.cell_length + right.cell_length + 4 <= width:
+                left = Content.assemble(place, "  ", origin)
                 break
         extras = [self._device(view), self._memory(view)]
         if self._read_only:

@@ -301,8 +301,9 @@ def test_every_mode_leads_back_to_one_that_exists_and_opens(name: str) -> None:
 
 async def test_vim_keys_move_through_tables_and_scrollers() -> None:
     recording = recorded.record(30)
+    recording.run.log.write_text("a line\n" * 99)
     app = cockpit(recording.run)
-    async with opened(app, (80, 18)) as pilot:
+    async with opened(app, (80, 22)) as pilot:
         table = app.screen.query_one("#rollout-table", Table)
         keys = [row.key for row in table.rows]
         places = {"G": len(keys) - 1, "k": len(keys) - 2, "gg": 0, "j": 1, "ctrl+d": None}
@@ -319,7 +320,8 @@ async def test_vim_keys_move_through_tables_and_scrollers() -> None:
         await pilot.press("g", "l")
         await until(pilot, lambda: isinstance(app.screen, LogScreen))
         await settle(pilot)
-        box = app.screen.query_one("#events-box")
+        await pilot.press("tab")
+        box = app.screen.query_one("#engine-box")
         await pilot.press("g", "g")
         await until(pilot, lambda: box.scroll_y == 0)
         await pilot.press("j")
@@ -344,7 +346,7 @@ async def test_vim_keys_move_through_tables_and_scrollers() -> None:
 def test_key_that_cannot_be_is_refused_and_the_others_hold(
     action: str, keys: str, problem: str
 ) -> None:
-    others = {"pause": "space", "motion": "g m, f5", "checkpoint": "c,", "promote": ""}
+    others = {"pause": "space", "motion": "g m, f5", "log": "g l,", "promote": ""}
     kept, refused = keymap.checked(others | {action: keys})
     assert kept == others
     assert refused == {action: problem}
@@ -360,3 +362,22 @@ def test_two_choices_may_swap_keys_but_not_share_one() -> None:
     kept, refused = keymap.checked({"pause": "c", "checkpoint": "j"})
     assert kept == {}
     assert refused["pause"] == "c is the key of checkpoint already"
+
+
+async def test_keys_typed_in_one_go_are_two_keys_and_a_question_hears_none_of_them() -> None:
+    app = cockpit(recorded.record(3).run)
+    async with opened(app) as pilot:
+        for key in "gl":
+            app.simulate_key(key)
+        await until(pilot, lambda: isinstance(app.screen, LogScreen))
+        await pilot.press("S")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("g", "r")
+        await settle(pilot)
+        assert app.prefix == ""
+        assert isinstance(app.screen, ConfirmScreen)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "Keep a checkpoint" in text_of(app))
+        await pilot.press("g", "o")
+        await settle(pilot)
+        assert app.prefix == ""

@@ -339,7 +339,11 @@ def test_opening_decides_for_ascii(
     monkeypatch: pytest.MonkeyPatch, wanted: str, locale: str, option: str, expected: bool
 ) -> None:
     made: list[Cockpit] = []
-    monkeypatch.setattr(Cockpit, "run", lambda app: made.append(app))
+
+    def run(app: Cockpit) -> None:
+        made.append(app)
+
+    monkeypatch.setattr(Cockpit, "run", run)
     monkeypatch.setenv("LC_ALL", locale)
     if option:
         monkeypatch.setenv("STONK_ASCII", option)
