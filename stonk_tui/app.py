@@ -15,13 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import events, work
-from textual.actions import SkipAction
-from textual.app import App
+from textual import work
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
-from textual.filter import LineFilter
 from textual.message import Message
 
 from engine.errors import RunFailedError, UserError
@@ -31,23 +28,16 @@ from stonk_tui import actions, announce, modes
 from stonk_tui.actions import Action
 from stonk_tui.announce import Announcements
 from stonk_tui.feed import Feed, RunModel, RunModelUpdated
-from stonk_tui.keymap import Keymap, display
+from stonk_tui.habits import Habits
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen, topic_of
 from stonk_tui.screens.runs import RunsScreen
-from stonk_tui.screens.small import SmallScreen, is_too_small
 from stonk_tui.screens.train import TrainScreen
-from stonk_tui.settings import Settings, change
-from stonk_tui.settings import path as settings_path
-from stonk_tui.terminal import lacks_clipboard
-from stonk_tui.themes import SAIYAN, THEMES
-from stonk_tui.widgets.plain import AsciiFilter, ShadesToDim
-from stonk_tui.widgets.scroller import Scroller
-from stonk_tui.widgets.table import Table
-from stonk_tui.widgets.text import OutputFilter, line
+from stonk_tui.settings import Settings
+from stonk_tui.widgets.text import line
 
 FRAME_SECONDS = 0.25
 TERMINAL_CHECK_SECONDS = 2.0
@@ -69,7 +59,7 @@ class RunStarted(Message, bubble=False):
     problem: str
 
 
-class Cockpit(App[None]):
+class Cockpit(Habits):
     """Watch and steer runs."""
 
     TITLE = "stonk-tui"
@@ -117,15 +107,7 @@ class Cockpit(App[None]):
             problems: what was wrong with them, said once the cockpit is open.
             ascii_only: draw with ASCII alone.
         """
-        super().__init__()
-        self.settings = settings or Settings()
-        self._problems = tuple(problems)
-        self.ascii_only = ascii_only
-        for theme in THEMES.values():
-            self.register_theme(theme)
-        self.theme = self._first_theme()
-        if self.settings.motion != "auto":
-            self.animation_level = self.settings.motion
+        super().__init__(settings or Settings(), problems, ascii_only)
         self.read_only = read_only
         self.clock = clock
         self.model: RunModel | None = None
@@ -137,34 +119,9 @@ class Cockpit(App[None]):
         self._machine_feed: MachineFeed | None = None
         self._is_dirty = False
         self._frames_skipped = 0
-        self._output_filter = OutputFilter()
-        self._ascii_filter = AsciiFilter()
-        self._no_colours = ShadesToDim()
-        self.keymap = Keymap(self.settings.keymap, ascii_only=ascii_only)
-        self.set_keymap(self.keymap.bindings())
-        self.prefix = ""
-        """The first of two keys, while the second one is waited for."""
         self._is_silent = os.environ.get("STONK_BELL", "1") == "0"
 
     # --- life
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        # Textual's own answer to NO_COLOR is shades of grey, which are colours to a terminal.
-        colours = [self._no_colours] if self.no_color else super().get_line_filters()
-        plain = [self._ascii_filter] if self.ascii_only else []
-        return [*colours, self._output_filter, *plain]
-
-    def _first_theme(self) -> str:
-        """NO_COLOR before the person's choice before what the terminal can show."""
-        if self.no_color:
-            return "monochrome"
-        if self.settings.theme != "auto":
-            return self.settings.theme
-        return "ansi" if self.console.color_system in (None, "standard") else "saiyan"
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our names for colours, so that styles resolve under every theme."""
-        return SAIYAN.variables | SAIYAN.to_color_system().generate()
 
     def on_mount(self) -> None:
         self._listen_for_the_end()
@@ -174,8 +131,6 @@ class Cockpit(App[None]):
             self.switch_mode("runs")
         if self._message:
             self.notify(one_line(self._message), markup=False, timeout=8)
-        for problem in self._problems:
-            self.notify(problem, title="settings", severity="warning", markup=False, timeout=12)
         self.set_interval(FRAME_SECONDS, self._draw_if_dirty)
         self.set_interval(1.0, self._draw_ages)
 
@@ -301,7 +256,7 @@ class Cockpit(App[None]):
         """Do an action of the table, or say why not."""
         action = actions.BY_ID[action_id]
         if self.prefix and action.handler != "prefix":
-            self._wait_for_second("")
+            self.wait_for_second("")
         reason = action.why_not(self)
         if reason:
             self.notify(f"{action.label}: {one_line(reason)}", severity="warning", markup=False)
@@ -319,68 +274,8 @@ class Cockpit(App[None]):
             return "resume"
         return action.label
 
-    def action_do(self, action_id: str) -> None:
-        is_prefix = actions.BY_ID[action_id].handler == "prefix"
-        if is_prefix and not isinstance(self.screen, CockpitScreen):
-            raise SkipAction  # a question is answered, or a command is looked for
-        self.perform(action_id)
-
     def do_mode(self, name: str) -> None:
         self._go(name)
-
-    # --- room
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self.mind_size)
-
-    def mind_size(self) -> None:
-        """Say so where the terminal is too small; that takes itself away again."""
-        covered = self.screen_stack and isinstance(self.screen, SmallScreen)
-        if self.screen_stack and not covered and is_too_small(self.size):
-            self.prefix = ""
-            self.push_screen(SmallScreen())
-
-    def action_command_palette(self) -> None:
-        if not isinstance(self.screen, SmallScreen):
-            super().action_command_palette()
-
-    # --- two keys in a row
-
-    def do_prefix(self, key: str) -> None:
-        self._wait_for_second(key)
-
-    def _wait_for_second(self, prefix: str) -> None:
-        self.prefix = prefix
-        if isinstance(self.screen, CockpitScreen):
-            self.screen.show_keys()
-
-    async def on_event(self, event: events.Event) -> None:
-        is_second = isinstance(event, events.Key) and not event.is_forwarded and self.prefix
-        if is_second and isinstance(event, events.Key):
-            self._take_second(event.key)
-            return
-        await super().on_event(event)
-
-    def _take_second(self, key: str) -> None:
-        prefix, screen = self.prefix, self.screen
-        self._wait_for_second("")
-        seconds = self.keymap.seconds(screen.scopes if isinstance(screen, CockpitScreen) else ())
-        if key in seconds:
-            self.perform(seconds[key].id)
-        elif key != "escape":
-            self.notify(f"{prefix} {display(key)} leads nowhere from here.", markup=False)
-
-    # --- moving through what is in focus
-
-    @property
-    def movable(self) -> Table | Scroller | None:
-        """What is in focus, if it has a first and a last line."""
-        focused = self.focused
-        return focused if isinstance(focused, Table | Scroller) else None
-
-    def do_move(self, where: str) -> None:
-        if (movable := self.movable) is not None:
-            movable.move(where)
 
     def do_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
@@ -406,9 +301,6 @@ class Cockpit(App[None]):
             self.pop_screen()
         if self.current_mode != mode:
             self.switch_mode(mode)
-
-    def do_commands(self) -> None:
-        self.action_command_palette()
 
     def do_detach(self) -> None:
         # Whoever opened the cockpit says how the run stands; nothing is sent to the worker.
@@ -478,40 +370,6 @@ class Cockpit(App[None]):
             return
         self.notify(f"{one_line(event.run.id)} starts", markup=False)
         self.attach(event.run, anew=True)
-
-    def do_motion(self) -> None:
-        self.animation_level = "full" if self.animation_level == "none" else "none"
-        word = "still" if self.animation_level == "none" else "in motion"
-        self.notify(f"The screen is {word} from now on.", markup=False)
-        self._keep("motion", self.animation_level)
-
-    def do_next_theme(self) -> None:
-        names = list(THEMES)
-        self.do_theme(names[(names.index(self.theme) + 1) % len(names)])
-
-    def do_theme(self, name: str) -> None:
-        if not self.no_color:
-            self.theme = name
-            self.notify(f"theme: {name}", markup=False, timeout=2)
-            self._keep("theme", name)
-
-    def _keep(self, name: str, value: str) -> None:
-        """Write a setting into the person's file."""
-        try:
-            change(settings_path(), name, value)
-        except UserError as error:
-            self.notify(f"not kept: {one_line(str(error), 300)}", severity="warning", markup=False)
-
-    def copy_to_clipboard(self, text: str) -> None:
-        super().copy_to_clipboard(text)
-        # A terminal never answers: all that can be said is what to do where nothing arrived.
-        count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
-        otherwise = "hold shift and select with the mouse, then copy as the terminal does"
-        if lacks_clipboard(os.environ):
-            said = f"This terminal has no clipboard of its own: {otherwise}."
-        else:
-            said = f"{count} sent to the terminal's clipboard. If nothing arrives: {otherwise}."
-        self.notify(said, markup=False, timeout=6)
 
     def _send(self, verb: str) -> None:
         if self.model is not None:

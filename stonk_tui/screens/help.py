@@ -89,7 +89,7 @@ class HelpScreen(CockpitScreen):
         Binding("pagedown", "page(1)", "Page down", show=False),
     ]
     DEFAULT_CSS = """
-    HelpScreen Input { width: 1fr; margin: 0 1; }
+    HelpScreen Input { width: 1fr; padding: 0 1 !important; }
     HelpScreen Scroller { padding: 0 2; scrollbar-size-vertical: 1; }
     HelpScreen #help-text { width: 1fr; height: auto; }
     """

@@ -109,6 +109,9 @@ STATES: dict[str, Callable[[], recorded.Recording]] = {
 }
 
 
+OTHERS = {"log": ("g", "l"), "help": ("question_mark",), "stop": ("S",), "promote": ("P",)}
+
+
 def _compare(
     snap_compare: SnapCompare,
     recording: recorded.Recording | None,
@@ -166,13 +169,9 @@ def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize(
-    ("name", "keys"), [("log", "g l"), ("help", "question_mark"), ("stop", "S"), ("promote", "P")]
-)
-def test_other_screens(
-    snap_compare: SnapCompare, name: str, keys: str, size: tuple[int, int]
-) -> None:
-    assert _compare(snap_compare, recorded.record(60), size, *keys.split())
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_screens(snap_compare: SnapCompare, name: str, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, recorded.record(60), size, *OTHERS[name])
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
