@@ -142,6 +142,8 @@ def _theme(name: str, colours: Palette) -> Theme:
             "border-blurred": colours.edge,
             "footer-background": colours.surface,
             **_chosen(name, colours),
+            "ansi-background": colours.background,
+            "ansi-foreground": colours.ink,
             "scrollbar": colours.cursor,
             "scrollbar-hover": colours.faint,
             "scrollbar-active": colours.gold,
