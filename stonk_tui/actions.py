@@ -1,8 +1,9 @@
 """ONE table of everything a person can do in the cockpit.
 
 From it come the key bindings (with ids, so that they can be remapped), the footer, the
-command palette and the help screen. An action is done by the method ``do_<id>`` of the
-screen or app that its scope names; tests refuse one without the other.
+command palette and the help screen; actions that go to a mode come from the table of modes.
+An action is done by the method ``do_<id>`` of the screen or app that its scope names; tests
+refuse one without the other.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,18 @@ from typing import TYPE_CHECKING, Literal
 
 from textual.binding import Binding, BindingType
 
+from stonk_tui.modes import MODES, Mode
+
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
 Scope = Literal["app", "train", "runs", "rollouts", "rollout", "log"]
+
+PREFIX = "g"
+"""The first of two keys."""
+
+UNBOUND = "unbound"
+"""A key that no terminal sends: what has no key of its own can still be given one."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Action:
 
     id: str
     key: str
-    """Textual's names of the keys, comma-separated."""
+    """Textual's names of the keys, comma-separated; two in a row have a blank between."""
     shown_key: str
     """The key as it is printed."""
     label: str
@@ -37,6 +46,10 @@ class Action:
     """Why it cannot be done right now; empty when it can."""
     is_rare: bool = False
     """Left out of the footer while it cannot be done."""
+    handler: str = ""
+    """Done by ``do_<handler>`` where several actions share one; else by ``do_<id>``."""
+    argument: str = ""
+    """What a shared handler is told."""
 
 
 def _no_run(app: "Cockpit") -> str:
@@ -82,6 +95,26 @@ def _no_pair(app: "Cockpit") -> str:
     return str(getattr(app.screen, "why_no_pair", ""))
 
 
+def _mode_action(mode: Mode) -> Action:
+    """Going to a mode."""
+    return Action(
+        mode.name,
+        f"{PREFIX} {mode.letter}",
+        f"{PREFIX} {mode.letter}",
+        mode.name,
+        mode.help,
+        "app",
+        cli=mode.cli,
+        why_not=_no_run if mode.needs_run else lambda app: "",
+        handler="mode",
+        argument=mode.name,
+    )
+
+
+def _nothing_moves(app: "Cockpit") -> str:
+    return "" if app.movable is not None else "nothing in focus can be moved through"
+
+
 _PANEL_HELP = (
     ("reward", "Is it learning? The reward over steps."),
     ("saiyan", "Is it ready? The four lights and the power level."),
@@ -94,25 +127,41 @@ _PANEL_HELP = (
     ("events", "What happened? The event log."),
 )
 
+
+def _no_colour(app: "Cockpit") -> str:
+    return "NO_COLOR is set, so there are no colours to choose" if app.no_color else ""
+
+
+_THEMES = (
+    ("saiyan", "Dark, with the project's gold"),
+    ("light", "Dark on light"),
+    ("high-contrast", "White and strong colours on black"),
+    ("colour-blind", "Colours that every eye tells apart"),
+    ("monochrome", "Shades of grey"),
+    ("ansi", "The terminal's own sixteen colours"),
+)
+
+_MOVES = (
+    ("top", "g g", "g g", "first", "The first row or line of what is in focus."),
+    ("bottom", "G", "G", "last", "The last row or line of what is in focus."),
+    ("half_down", "ctrl+d", "ctrl+d", "half down", "Half a page down."),
+    ("half_up", "ctrl+u", "ctrl+u", "half up", "Half a page up."),
+)
+
 ACTIONS: tuple[Action, ...] = (
     # --- anywhere
-    Action("runs", "r", "r", "runs", "All runs, and how they are doing.", "app", 8, "runs"),
+    *map(_mode_action, MODES),
+    Action("commands", "ctrl+p", "ctrl+p", "commands", "All of this by name.", "app", 8),
     Action(
-        "train", "t", "t", "train", "The run that is attached.", "app", 0, "attach RUN", _no_run
-    ),
-    Action(
-        "rollouts",
-        "o",
-        "o",
-        "rollouts",
-        "Every rollout of the run: filter, sort, open, export.",
+        "go",
+        PREFIX,
+        PREFIX,
+        "go to",
+        "Go elsewhere: the footer says which second keys there are.",
         "app",
-        0,
-        "export RUN --rollouts",
-        _no_run,
-    ),
-    Action(
-        "log", "l", "l", "log", "The event log, and the worker's own output.", "app", 9, "", _no_run
+        9,
+        handler="prefix",
+        argument=PREFIX,
     ),
     Action(
         "pause",
@@ -160,10 +209,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "start",
-        "G",
-        "G",
+        "B",
+        "B",
         "start",
-        "Go: start the prepared run that is attached, or under the cursor among the runs.",
+        "Begin: start the prepared run that is attached, or under the cursor among the runs.",
         "app",
         2,
         "train --resume RUN",
@@ -179,7 +228,50 @@ ACTIONS: tuple[Action, ...] = (
         "app",
     ),
     Action(
-        "help", "question_mark,f1", "?", "help", "This list, and what the panels mean.", "app", 10
+        "next_theme",
+        "T",
+        "T",
+        "theme",
+        "The next theme; the commands have each by name.",
+        "app",
+        why_not=_no_colour,
+    ),
+    *(
+        Action(
+            f"theme_{name.replace('-', '_')}",
+            "",
+            "",
+            f"theme {name}",
+            f"{help_text}.",
+            "app",
+            why_not=_no_colour,
+            handler="theme",
+            argument=name,
+        )
+        for name, help_text in _THEMES
+    ),
+    *(
+        Action(
+            name,
+            key,
+            shown,
+            label,
+            help_text,
+            "app",
+            why_not=_nothing_moves,
+            handler="move",
+            argument=name,
+        )
+        for name, key, shown, label, help_text in _MOVES
+    ),
+    Action(
+        "help",
+        "question_mark,f1,g h",
+        "?",
+        "help",
+        "This list, and what the panels mean.",
+        "app",
+        10,
     ),
     Action(
         "detach",
@@ -298,17 +390,21 @@ def in_scope(scope: Scope) -> tuple[Action, ...]:
 
 
 def bindings(scope: Scope) -> list[BindingType]:
-    """Textual bindings of one scope; ids are the actions', for remapping."""
+    """Textual bindings of one scope; ids are the actions', for remapping.
+
+    Two keys in a row are no binding: the app waits for the second one itself.
+    """
     where = "app" if scope == "app" else "screen"
     return [
         Binding(
-            action.key,
+            ",".join(key for key in action.key.split(",") if key and " " not in key) or UNBOUND,
             f"{where}.do('{action.id}')",
             action.label,
             id=action.id,
             show=False,
-            # Panels and tables have keys of their own for tab and enter.
-            priority=action.key in ("tab", "shift+tab"),
+            # Panels have keys of their own for tab; and the first of two keys is taken before
+            # the second one comes, however fast they are typed.
+            priority=action.key in ("tab", "shift+tab") or action.handler == "prefix",
         )
         for action in in_scope(scope)
     ]

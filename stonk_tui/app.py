@@ -16,30 +16,28 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
-from textual.filter import LineFilter
 from textual.message import Message
 
 from engine.errors import RunFailedError, UserError
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
-from stonk_tui import actions, announce
+from stonk_tui import actions, announce, modes
 from stonk_tui.actions import Action
 from stonk_tui.announce import Announcements
 from stonk_tui.feed import Feed, RunModel, RunModelUpdated
+from stonk_tui.habits import Habits
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
-from stonk_tui.screens.help import HelpScreen
-from stonk_tui.screens.log import LogScreen
+from stonk_tui.screens.help import HelpScreen, topic_of
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
-from stonk_tui.theme import SAIYAN
-from stonk_tui.widgets.text import OutputFilter, line
+from stonk_tui.settings import Settings
+from stonk_tui.widgets.text import line
 
 FRAME_SECONDS = 0.25
 TERMINAL_CHECK_SECONDS = 2.0
@@ -61,22 +59,12 @@ class RunStarted(Message, bubble=False):
     problem: str
 
 
-def _rollouts_screen() -> CockpitScreen:
-    # Imported when first needed: the first picture does not wait for it.
-    from stonk_tui.screens.rollouts import RolloutsScreen
-
-    return RolloutsScreen()
-
-
-class Cockpit(App[None]):
+class Cockpit(Habits):
     """Watch and steer runs."""
 
     TITLE = "stonk-tui"
     MODES: ClassVar[dict[str, Callable[[], CockpitScreen]]] = {  # type: ignore[assignment]
-        "runs": RunsScreen,
-        "train": TrainScreen,
-        "rollouts": _rollouts_screen,
-        "log": LogScreen,
+        mode.name: mode.open for mode in modes.MODES
     }
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -87,8 +75,12 @@ class Cockpit(App[None]):
     ENABLE_COMMAND_PALETTE = True
     CSS = """
     Screen { background: $background; color: $ink; }
-    .table--cursor { background: $panel; text-style: bold; }
+    .table--cursor { background: $panel; text-style: $cursor-text-style; }
     Toast { background: $panel; }
+    Button:disabled { text-style: dim; }
+    Button.-textual-compact:ansi, Button.-textual-compact:ansi:disabled {
+        border: none !important;
+    }
     """
 
     def __init__(
@@ -99,6 +91,9 @@ class Cockpit(App[None]):
         *,
         clock: Callable[[], float] = time.time,
         machine: Machine | None = None,
+        settings: Settings | None = None,
+        problems: Sequence[str] = (),
+        ascii_only: bool = False,
     ) -> None:
         """Prepare a cockpit.
 
@@ -108,10 +103,11 @@ class Cockpit(App[None]):
             message: said once the cockpit is open.
             clock: seconds since 1970, for ages.
             machine: shown in place of samples of this machine.
+            settings: a person's own.
+            problems: what was wrong with them, said once the cockpit is open.
+            ascii_only: draw with ASCII alone.
         """
-        super().__init__()
-        self.register_theme(SAIYAN)
-        self.theme = SAIYAN.name
+        super().__init__(settings or Settings(), problems, ascii_only)
         self.read_only = read_only
         self.clock = clock
         self.model: RunModel | None = None
@@ -123,17 +119,9 @@ class Cockpit(App[None]):
         self._machine_feed: MachineFeed | None = None
         self._is_dirty = False
         self._frames_skipped = 0
-        self._output_filter = OutputFilter()
-        self._rings = os.environ.get("STONK_BELL", "1") != "0"
+        self._is_silent = os.environ.get("STONK_BELL", "1") == "0"
 
     # --- life
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._output_filter]
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our names for colours, so that styles resolve under every theme."""
-        return SAIYAN.variables
 
     def on_mount(self) -> None:
         self._listen_for_the_end()
@@ -216,11 +204,16 @@ class Cockpit(App[None]):
         for text in news.lines:
             self.ring(text)
         if news.super_saiyan:
-            self.notify(f"{news.super_saiyan}. P asks and promotes.", timeout=20, markup=False)
+            self.notify(
+                f"{news.super_saiyan}. {self.keymap.of('promote')} asks and promotes.",
+                timeout=20,
+                markup=False,
+            )
         # A toast would cover the very panel that shows the alarm.
         in_sight = isinstance(self.screen, TrainScreen) and self.screen.shows("alarms")
         for text in news.alarms if not in_sight else ():
-            self.notify(f"{text}. 8, then enter explains.", severity="warning", markup=False)
+            keys = f"{self.keymap.of('panel_alarms')}, then {self.keymap.of('open')}"
+            self.notify(f"{text}. {keys} explains.", severity="warning", markup=False)
         for screen in self.screen_stack:
             if isinstance(screen, TrainScreen):
                 screen.tell(new_alarm=bool(news.alarms), super_saiyan=bool(news.super_saiyan))
@@ -228,8 +221,12 @@ class Cockpit(App[None]):
     def ring(self, text: str) -> None:
         """The terminal's bell, and a desktop notification where the terminal knows how."""
         # As `bell` and `copy_to_clipboard` do: the driver writes in turn with the screen.
-        if self._rings and not self.is_headless and self._driver is not None:
-            self._driver.write("\a" + announce.osc9(text))
+        if self._is_silent or self.is_headless or self._driver is None:
+            return
+        bell = "\a" if self.settings.bell else ""
+        note = announce.osc9(text) if self.settings.notifications else ""
+        if bell or note:
+            self._driver.write(bell + note)
 
     def on_machine_sampled(self, event: MachineSampled) -> None:
         self.machine = event.machine
@@ -258,14 +255,18 @@ class Cockpit(App[None]):
     def perform(self, action_id: str) -> None:
         """Do an action of the table, or say why not."""
         action = actions.BY_ID[action_id]
+        if self.prefix and action.handler != "prefix":
+            self.wait_for_second("")
         reason = action.why_not(self)
         if reason:
             self.notify(f"{action.label}: {one_line(reason)}", severity="warning", markup=False)
             return
         target = self if action.scope == "app" else self.screen
-        handler: Callable[[], None] | None = getattr(target, f"do_{action.id}", None)
+        handler: Callable[..., None] | None = getattr(
+            target, f"do_{action.handler or action.id}", None
+        )
         if handler is not None:
-            handler()
+            handler(*([action.argument] if action.argument else []))
 
     def label_of(self, action: Action) -> str:
         """The label as it is now: a paused run is offered to go on."""
@@ -273,41 +274,22 @@ class Cockpit(App[None]):
             return "resume"
         return action.label
 
-    def action_do(self, action_id: str) -> None:
-        self.perform(action_id)
-
-    def do_runs(self) -> None:
-        self._go("runs")
-
-    def do_train(self) -> None:
-        self._go("train")
-
-    def do_rollouts(self) -> None:
-        self._go("rollouts")
-
-    def do_log(self) -> None:
-        self._go("log")
+    def do_mode(self, name: str) -> None:
+        self._go(name)
 
     def do_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
-            panel = self.screen.current_panel if isinstance(self.screen, TrainScreen) else None
-            self.push_screen(HelpScreen(panel))
+            self.push_screen(HelpScreen(topic_of(self.focused or self.screen)))
 
     def do_back(self) -> None:
-        if isinstance(self.screen, TrainScreen) and self.screen.unzoom():
-            return
         if isinstance(self.screen, CockpitScreen) and self.screen.step_back():
             return
         if self._is_pushed:
             self.pop_screen()
             return
-        mode = self.current_mode
-        if mode in ("log", "rollouts"):
-            self._go("train")
-        elif mode == "train":
-            self._go("runs")
-        elif self.model is not None:
-            self._go("train")
+        back = modes.BY_NAME[self.current_mode].back
+        if not actions.BY_ID[back].why_not(self):
+            self._go(back)
 
     @property
     def _is_pushed(self) -> bool:
@@ -388,11 +370,6 @@ class Cockpit(App[None]):
             return
         self.notify(f"{one_line(event.run.id)} starts", markup=False)
         self.attach(event.run, anew=True)
-
-    def do_motion(self) -> None:
-        self.animation_level = "full" if self.animation_level == "none" else "none"
-        word = "still" if self.animation_level == "none" else "in motion"
-        self.notify(f"The screen is {word} from now on.", markup=False)
 
     def _send(self, verb: str) -> None:
         if self.model is not None:

@@ -4,6 +4,7 @@ Every command imports what it needs when it runs, so that ``--help`` answers at 
 """
 
 import json
+import os
 import re
 import sys
 import traceback
@@ -53,6 +54,10 @@ data = typer.Typer(
     help="Look at market data, check it for leaks, write it as files.", no_args_is_help=True
 )
 app.add_typer(data, name="data")
+preferences = typer.Typer(
+    help="The cockpit's settings: where they are, what holds, what is wrong.", no_args_is_help=True
+)
+app.add_typer(preferences, name="settings")
 
 
 class Quantize(StrEnum):
@@ -166,11 +171,16 @@ def cockpit(
     debug: Annotated[
         bool, typer.Option("--debug", help="Print the traceback of an error.")
     ] = False,
+    ascii_only: Annotated[
+        bool, typer.Option("--ascii", help="Draw the cockpit with ASCII alone.")
+    ] = False,
 ) -> None:
     """Train a language model by GRPO to call tomorrow's direction of a stock, and watch it.
 
     Without a command the cockpit opens on the newest run that is at work.
     """
+    if ascii_only:
+        os.environ["STONK_ASCII"] = "1"
     if context.invoked_subcommand is None:
         from stonk_tui.commands.cockpit import open_newest
 
@@ -517,6 +527,30 @@ def data_prepare(
     prepare(source, out, window=window, horizon=horizon, normalisation=normalisation.value)
 
 
+@preferences.command("path")
+def settings_path() -> None:
+    """Say where the file is."""
+    from stonk_tui.commands.settings import print_path
+
+    print_path()
+
+
+@preferences.command("show")
+def settings_show() -> None:
+    """Print what holds, as a file that can be kept and changed."""
+    from stonk_tui.commands.settings import show
+
+    show()
+
+
+@preferences.command("check")
+def settings_check() -> None:
+    """Say what is wrong with the file, line by line; exit code 2 where something is."""
+    from stonk_tui.commands.settings import check
+
+    check()
+
+
 def main() -> None:
     """Entry point of the program."""
     for stream in (sys.stdout, sys.stderr):
@@ -524,10 +558,11 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     arguments = sys.argv[1:]
-    # People type it at the end, after the command that failed.
-    if "--debug" in arguments:
-        arguments.remove("--debug")
-        arguments.insert(0, "--debug")
+    # They belong to every command, and people type them at the end.
+    for option in ("--debug", "--ascii"):
+        if option in arguments:
+            arguments.remove(option)
+            arguments.insert(0, option)
     app(arguments, prog_name="stonk-tui")
 
 

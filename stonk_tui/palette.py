@@ -33,7 +33,8 @@ class ActionProvider(Provider):
         return [action for action in actions.ACTIONS if action.scope in ("app", scope)]
 
     def _title(self, action: Action) -> str:
-        return f"{action.label}  ({action.shown_key})"
+        key = cast("Cockpit", self.app).keymap.shown(action)
+        return f"{action.label}  ({key})" if key else action.label
 
     def _run(self, action: Action) -> Callable[[], None]:
         return partial(cast("Cockpit", self.app).perform, action.id)

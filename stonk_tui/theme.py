@@ -1,59 +1,11 @@
-"""Colours, glyphs and words: how the cockpit says what it means.
+"""Glyphs, words and styles: how the cockpit says what it means.
 
 A state, a side or a verdict is always told three ways: by word, glyph and colour,
 so that none of them is lost on a monochrome terminal or a colour-blind reader.
-Styles name theme variables (``$up``), never colours, so a theme can change at any time.
+Styles name theme variables (``$up``), never colours, so the theme can change at any time.
 """
 
 from dataclasses import dataclass
-
-from textual.theme import Theme
-
-SAIYAN = Theme(
-    name="saiyan",
-    dark=True,
-    background="#0b0d12",
-    surface="#12151d",
-    panel="#1a1e29",
-    foreground="#d7dae3",
-    primary="#ffb000",
-    secondary="#8ecae6",
-    accent="#ffb000",
-    success="#8bd450",
-    warning="#ffd166",
-    error="#ef476f",
-    variables={
-        "edge": "#2a2f3d",
-        "gold": "#ffb000",
-        "ink": "#d7dae3",
-        "quiet": "#7d8597",
-        "faint": "#3d4457",
-        "course": "#56789a",
-        "up": "#2ec4b6",
-        "down": "#ff7f50",
-        "good": "#8bd450",
-        "warn": "#ffd166",
-        "bad": "#ef476f",
-        "format": "#8ecae6",
-        "direction": "#2ec4b6",
-        "magnitude": "#c792ea",
-        "confidence": "#ffb000",
-        "data-use": "#8bd450",
-        "coherence": "#a0a8b8",
-        "total": "#ffffff",
-        # What Textual's own widgets draw with.
-        "border": "#ffb000",
-        "border-blurred": "#2a2f3d",
-        "footer-background": "#12151d",
-        "block-cursor-background": "#2a2f3d",
-        "block-cursor-foreground": "#ffffff",
-        "scrollbar": "#2a2f3d",
-        "scrollbar-hover": "#3d4457",
-        "scrollbar-active": "#ffb000",
-        "scrollbar-background": "#0b0d12",
-        "scrollbar-corner-color": "#0b0d12",
-    },
-)
 
 UNKNOWN = "·"
 """Stands where a figure is not known: never 0."""

@@ -43,9 +43,19 @@ def attach(name: str | None, *, read_only: bool) -> None:
 def open_cockpit(run: RunDirectory | None, *, read_only: bool) -> None:
     """Run the cockpit until it is left, then say in one line how the run stands."""
     _adapt_to_connection()
+    from stonk_tui import settings, terminal
     from stonk_tui.app import Cockpit
 
-    cockpit = Cockpit(run, read_only=read_only)
+    loaded = settings.load(settings.path())
+    lacks = terminal.lacks_unicode(os.environ, getattr(sys.__stderr__, "encoding", None))
+    wanted = "on" if os.environ.get("STONK_ASCII") == "1" else loaded.settings.ascii
+    cockpit = Cockpit(
+        run,
+        read_only=read_only,
+        settings=loaded.settings,
+        problems=loaded.problems,
+        ascii_only=wanted == "on" or (wanted == "auto" and lacks),
+    )
     cockpit.run()
     # A person may have turned to another run meanwhile.
     if last := cockpit.model.run if cockpit.model else _newest_living():

@@ -7,7 +7,8 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from stonk_tui import actions
-from stonk_tui.widgets.keys import KeyBar
+from stonk_tui.keymap import display
+from stonk_tui.widgets.keys import Entry, KeyBar
 
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
@@ -23,6 +24,14 @@ class CockpitScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
 
     scope: ClassVar[actions.Scope] = "app"
+    noun: ClassVar[str] = ""
+    explanation: ClassVar[str] = ""
+    """Three sentences for help, where what is in focus has none of its own."""
+
+    @property
+    def scopes(self) -> tuple[actions.Scope, ...]:
+        """Where the actions that can be done here are from."""
+        return ("app",) if self.scope == "app" else (self.scope, "app")
 
     @property
     def cockpit(self) -> "Cockpit":
@@ -36,12 +45,12 @@ class CockpitScreen(Screen[None]):
         yield from self.compose_body()
         yield KeyBar()
 
+    def step_back(self) -> bool:
+        """Undo what esc undoes before it leaves the screen; False when there is nothing."""
+        return False
+
     def show_model(self) -> None:
         """Draw what is new; called at most four times a second, and when it becomes visible."""
-
-    def step_back(self) -> bool:
-        """Undo something of the screen's own, such as half a filter; False leaves the screen."""
-        return False
 
     _is_composed = False
 
@@ -59,18 +68,27 @@ class CockpitScreen(Screen[None]):
             self.show_keys()
 
     def show_keys(self) -> None:
-        """Bring the footer up to date."""
-        scopes: tuple[actions.Scope, ...] = ("app",) if self.scope == "app" else (self.scope, "app")
+        """Bring the footer up to date: after the first of two keys, what may follow it."""
+        if self.cockpit.prefix:
+            seconds = self.cockpit.keymap.seconds(self.scopes)
+            entries = [self._entry(action, display(key)) for key, action in seconds.items()]
+            self.query_one(KeyBar).show(entries, self.cockpit.prefix)
+            return
         self.query_one(KeyBar).show(
             [
-                (action, self.cockpit.label_of(action), not action.why_not(self.cockpit))
-                for action in actions.footer(scopes)
+                self._entry(action, self.cockpit.keymap.shown(action))
+                for action in actions.footer(self.scopes)
                 if not (action.is_rare and action.why_not(self.cockpit))
             ]
         )
 
+    def _entry(self, action: actions.Action, key: str) -> Entry:
+        label = self.cockpit.label_of(action)
+        return Entry(action.id, key, label, not action.why_not(self.cockpit))
+
     @on(events.ScreenResume)
     def _become_visible(self) -> None:
+        self.cockpit.mind_size()
         self.refresh_screen()
 
     @on(KeyBar.Pressed)

@@ -7,14 +7,15 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from stonk_tui import actions
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.widgets.happenings import words
+from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.text import line
+from stonk_tui.widgets.trail import Trail, trail
 
 MAX_EVENTS = 500
 TAIL_BYTES = 64 * 1024
@@ -27,22 +28,28 @@ class LogScreen(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("log")
     scope: ClassVar[actions.Scope] = "log"
+    noun = "Log"
+    explanation = (
+        "Above stands what happened to the run, in words and in order; below what the worker "
+        "itself wrote, which holds the traceback where one failed. Events come out of the store, "
+        "the last 500 of them; of the output the last 64 KiB are shown. Both follow their end "
+        "unless scrolled away from it."
+    )
     DEFAULT_CSS = """
-    LogScreen #title { height: 1; padding: 0 1; background: $surface; }
-    LogScreen VerticalScroll {
+    LogScreen Scroller {
         border: round $edge; padding: 0 1; height: 1fr; scrollbar-size-vertical: 1;
         border-title-style: bold; border-title-color: $ink;
     }
-    LogScreen VerticalScroll:focus { border: round $gold; }
+    LogScreen Scroller:focus { border: heavy $gold; }
     LogScreen Static { width: 1fr; height: auto; }
     """
 
     def compose_body(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
-        with VerticalScroll(id="events-box") as box:
+        yield Trail()
+        with Scroller(id="events-box") as box:
             box.border_title = Content("Events")
             yield Static(id="events-text", markup=False)
-        with VerticalScroll(id="engine-box") as box:
+        with Scroller(id="engine-box") as box:
             box.border_title = Content("engine.log")
             yield Static(id="engine-text", markup=False)
 
@@ -56,15 +63,7 @@ class LogScreen(CockpitScreen):
         model = self.cockpit.model
         if model is None:
             return
-        self.query_one("#title", Static).update(
-            Content.assemble(
-                ("stonk-tui", "bold $gold"),
-                (" › ", "$quiet"),
-                line(model.run.id, "bold", limit=60),
-                (" › ", "$quiet"),
-                "log",
-            )
-        )
+        self.query_one(Trail).update(trail(model.run.id, "log"))
         log = model.history.log
         if len(log) != self._lines_shown:
             self._lines_shown = len(log)
@@ -75,7 +74,7 @@ class LogScreen(CockpitScreen):
         self._tail()
 
     def _fill(self, name: str, content: Content) -> None:
-        box = self.query_one(f"#{name}-box", VerticalScroll)
+        box = self.query_one(f"#{name}-box", Scroller)
         at_end = box.scroll_y >= box.max_scroll_y - 1
         self.query_one(f"#{name}-text", Static).update(content)
         if at_end:
@@ -110,7 +109,7 @@ class LogScreen(CockpitScreen):
         ).focus()
 
     def do_log_end(self) -> None:
-        for box in self.query(VerticalScroll):
+        for box in self.query(Scroller):
             box.scroll_end(animate=False)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Grid, VerticalScroll
+from textual.containers import Grid
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
@@ -24,7 +24,9 @@ from stonk_tui.widgets.chart import Chart
 from stonk_tui.widgets.explained import closes, completion, why
 from stonk_tui.widgets.panel import rows, spread
 from stonk_tui.widgets.rollouts import call, verdict
+from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.text import line, shown
+from stonk_tui.widgets.trail import Trail, trail
 
 PAIR_WIDTH = 160
 """From here on two answers of a group stand side by side unless a person says otherwise."""
@@ -49,7 +51,7 @@ class GroupRead(Message, bubble=False):
     problem: str = ""
 
 
-class Frame(VerticalScroll):
+class Frame(Scroller):
     """A titled box that scrolls."""
 
     DEFAULT_CSS = """
@@ -57,7 +59,7 @@ class Frame(VerticalScroll):
         border: round $edge; border-title-color: $ink; border-title-style: bold; padding: 0 1;
         scrollbar-size-vertical: 1;
     }
-    Frame:focus { border: round $gold; }
+    Frame:focus { border: heavy $gold; }
     Frame Static { width: 1fr; height: auto; }
     """
 
@@ -67,6 +69,14 @@ class RolloutScreen(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("rollout")
     scope: ClassVar[actions.Scope] = "rollout"
+    noun = "A rollout"
+    explanation = (
+        "One completion: what the model saw, what it said, and why that earned what it did. Each "
+        "component's value times its weight is a line of the reward, with the scorer's reason; "
+        "facts of the prompt that were recognised as cited are marked in the text. The advantage "
+        "is the reward's distance from the mean of the answers to the same prompt, and what the "
+        "market did stays hidden until it is asked for."
+    )
     DEFAULT_CSS = """
     RolloutScreen #what { height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; }
     RolloutScreen #texts { grid-size: 2; grid-columns: 4fr 5fr; height: 1fr; }
@@ -111,6 +121,7 @@ class RolloutScreen(CockpitScreen):
         self._revealed = False
 
     def compose_body(self) -> ComposeResult:
+        yield Trail()
         yield Static(id="what", markup=False)
         with Grid(id="texts"):
             with Frame(id="prompt", classes="shared") as frame:
@@ -133,6 +144,7 @@ class RolloutScreen(CockpitScreen):
                 yield Chart(id="closes")
 
     def on_mount(self) -> None:
+        self.query_one(Trail).update(trail(self._model.run.id, "rollout"))
         self.query_one("#completion").focus()
         self._arrange()
         self._show()
@@ -334,7 +346,9 @@ class RolloutScreen(CockpitScreen):
             )
         else:
             actual = Content.assemble(
-                ("market  ", "$quiet"), ("x", "bold $gold"), (" shows it", "$quiet")
+                ("market  ", "$quiet"),
+                (self.cockpit.keymap.of("reveal"), "bold $gold"),
+                (" shows it", "$quiet"),
             )
         self.query_one("#outcome", Static).update(rows(said, sure, actual))
         self.query_one("#closes", Chart).draw(closes(subject, revealed=self._revealed))

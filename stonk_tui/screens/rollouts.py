@@ -34,6 +34,7 @@ from stonk_tui.widgets.panel import spread
 from stonk_tui.widgets.rollouts import COLUMNS, leads, rollout_row
 from stonk_tui.widgets.table import Column, Row
 from stonk_tui.widgets.text import line
+from stonk_tui.widgets.trail import Trail
 
 KEEP_UP_SECONDS = 1.0
 _SHARE_OF_TIME = 5
@@ -80,8 +81,14 @@ class RolloutsScreen(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("rollouts")
     scope: ClassVar[actions.Scope] = "rollouts"
+    noun = "Rollouts"
+    explanation = (
+        "Every completion that the run has sampled for training, one a row, the newest first. The "
+        "filter says which ones, in terms such as ticker:AAPL right:no reward<0.3; the count says "
+        "how many pass it. Reward and advantage are those that the step was trained with, and a "
+        "row opens with its prompt, its text and its reward line by line."
+    )
     DEFAULT_CSS = """
-    RolloutsScreen #title { height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; }
     RolloutsScreen #hint { height: auto; min-height: 1; max-height: 4; padding: 0 1; }
     RolloutsScreen Table { padding: 0 1; }
     """
@@ -109,7 +116,7 @@ class RolloutsScreen(CockpitScreen):
         """Why what stands in the filter line is no filter."""
 
     def compose_body(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
+        yield Trail()
         yield FilterLine()
         yield Static(id="hint", markup=False)
         yield LongTable(_COLUMNS, empty="Looking for rollouts …", id="all-rollouts")
@@ -234,13 +241,7 @@ class RolloutsScreen(CockpitScreen):
 
     def _show_head(self, model: RunModel) -> None:
         answer = self._answer
-        left = Content.assemble(
-            ("stonk-tui", "bold $gold"),
-            (" › ", "$quiet"),
-            line(model.run.id, "bold", limit=60),
-            (" › ", "$quiet"),
-            "rollouts",
-        )
+        left = trail(model.run.id, "rollouts")
         right = Content("")
         if answer is not None and not answer.problem:
             some = "" if answer.is_all else "+"
@@ -249,7 +250,7 @@ class RolloutsScreen(CockpitScreen):
                 count = Content.assemble(count, (f" of {figures.whole(answer.total)}", "$quiet"))
             at = figures.whole(self._table.cursor + 1) if answer.ids else UNKNOWN
             right = Content.assemble((f"row {at} · ", "$quiet"), count)
-        self.query_one("#title", Static).update(spread(left, right, self.size.width - 2))
+        self.query_one(Trail).update(spread(left, right, self.size.width - 2))
         self.query_one("#hint", Static).update(self._hint(model))
 
     def _hint(self, model: RunModel) -> Content:

@@ -25,6 +25,7 @@ from stonk_tui.theme import UNKNOWN, state_look
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.table import Column, Row, Table
 from stonk_tui.widgets.text import line
+from stonk_tui.widgets.trail import Trail, trail
 
 REFRESH_SECONDS = 2.0
 _PAGE = 2000
@@ -62,8 +63,15 @@ class RunsScreen(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("runs")
     scope: ClassVar[actions.Scope] = "runs"
+    noun = "Runs"
+    explanation = (
+        "Every run on this machine, the newest first, read again every two seconds. Reward and "
+        "accuracy are those of the newest step, the accuracy with its number of calls; the little "
+        "columns are the course of the reward. A run is stale when its worker is gone though "
+        "nothing ended it: its last checkpoint is there to go on from."
+    )
     DEFAULT_CSS = """
-    RunsScreen #title { height: 2; padding: 0 1; background: $surface; }
+    RunsScreen #title { height: 2; }
     RunsScreen #greeting { padding: 1 3; height: 1fr; display: none; }
     RunsScreen Table { padding: 0 1; }
     RunsScreen.-empty #greeting { display: block; }
@@ -71,7 +79,7 @@ class RunsScreen(CockpitScreen):
     """
 
     def compose_body(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
+        yield Trail()
         yield Table(_COLUMNS, empty="Looking for runs …", id="runs-table")
         yield Static(_greeting(), id="greeting", markup=False)
 
@@ -123,14 +131,8 @@ class RunsScreen(CockpitScreen):
         counts = f"{len(runs)} run{'' if len(runs) == 1 else 's'}" + (
             f", {going} going" if going else ""
         )
-        self.query_one("#title", Static).update(
-            Content.assemble(
-                ("stonk-tui", "bold $gold"),
-                (" › ", "$quiet"),
-                ("runs", "bold"),
-                "   ",
-                (counts, "$quiet"),
-            )
+        self.query_one(Trail).update(
+            Content.assemble(trail(None, "runs"), "   ", (counts, "$quiet"))
         )
 
     @property

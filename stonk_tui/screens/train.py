@@ -72,7 +72,7 @@ class TrainScreen(CockpitScreen):
             return
         machine = self.cockpit.machine
         self.query_one(StateLine).show(model, machine, read_only=self.cockpit.read_only)
-        self.query_one(Banner).show(model, self.cockpit.clock())
+        self.query_one(Banner).show(model, self.cockpit.clock(), self.cockpit.keymap)
         for name in self._board.shown:
             self.query_one(f"#{name}", Panel).show(model)
         self.set_class(not self._is_wide, "-folded")
@@ -83,7 +83,7 @@ class TrainScreen(CockpitScreen):
         """What has no panel of its own on a small screen, a line each."""
         width = self.size.width - 2
         pieces = [SaiyanPanel.folded(model, width), MarketPanel.folded(model, width)]
-        if alarms := AlarmsPanel.folded(model, width):
+        if alarms := AlarmsPanel.folded(model, width, self.cockpit.keymap):
             pieces.append(alarms)
         lines = Content("\n").join(pieces)
         if not lines.is_same(self._folded_lines):
@@ -178,8 +178,8 @@ class TrainScreen(CockpitScreen):
         self._board.rearrange(zoomed=zoomed)
         self.call_after_refresh(self.refresh_screen)
 
-    def unzoom(self) -> bool:
-        """Fold a zoomed panel back; False when none was."""
+    def step_back(self) -> bool:
+        """Fold a zoomed panel back."""
         if self._board.zoomed is None:
             return False
         self.do_zoom()
@@ -194,7 +194,7 @@ class TrainScreen(CockpitScreen):
     def do_find_rollouts(self) -> None:
         from stonk_tui.screens.rollouts import RolloutsScreen
 
-        self.cockpit.do_rollouts()
+        self.cockpit.do_mode("rollouts")
         screen = self.app.screen
         if isinstance(screen, RolloutsScreen):
             screen.call_after_refresh(screen.do_filter)

@@ -9,6 +9,7 @@ from textual.content import Content
 from engine.runs.history import Alarm
 from engine.text import one_line
 from stonk_tui.feed import RunModel
+from stonk_tui.keymap import DEFAULT, Keymap
 from stonk_tui.theme import ALARM, QUIET
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.panel import Panel, rows, spread
@@ -53,11 +54,13 @@ class AlarmsPanel(Panel):
             if len(alarms) > height:
                 lines[-1] = Content.styled(f"and {len(alarms) - height + 1} more", "$quiet")
         if height > len(lines):
-            lines.append(Content.assemble(("⏎", "bold $gold"), (" explains", "$quiet")))
+            lines.append(
+                Content.assemble((self.keymap.of("open"), "bold $gold"), (" explains", "$quiet"))
+            )
         return _count(alarms), rows(*lines)
 
     @staticmethod
-    def folded(view: RunModel, width: int) -> Content:
+    def folded(view: RunModel, width: int, keymap: Keymap = DEFAULT) -> Content:
         """All of it in one line; empty while nothing is wrong."""
         alarms = newest_first(view)
         if not alarms:
@@ -66,7 +69,7 @@ class AlarmsPanel(Panel):
         pieces += [line(alarm.title, limit=60) for alarm in alarms]
         while len(pieces) > 2 and sum(p.cell_length for p in pieces) + 3 * len(pieces) > width:
             pieces.pop()
-        key = Content.assemble(("8", "bold $gold"), (" shows", "$quiet"))
+        key = Content.assemble((keymap.of("panel_alarms"), "bold $gold"), (" shows", "$quiet"))
         return spread(Content("   ").join(pieces), key, width)
 
     def stand_out(self) -> None:

@@ -4,6 +4,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from stonk_tui.feed import RunModel
+from stonk_tui.keymap import DEFAULT, Keymap
 from stonk_tui.theme import state_look
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.text import line
@@ -24,15 +25,15 @@ class Banner(Static):
         super().__init__(id=id, markup=False)
         self._said = Content("")
 
-    def show(self, view: RunModel, now: float) -> None:
-        said = sentence(view, now)
+    def show(self, view: RunModel, now: float, keymap: Keymap = DEFAULT) -> None:
+        said = sentence(view, now, keymap)
         if not said.is_same(self._said):
             self._said = said
             self.update(said)
             self.set_class(bool(said), "-speaks")
 
 
-def sentence(view: RunModel, now: float) -> Content:
+def sentence(view: RunModel, now: float, keymap: Keymap = DEFAULT) -> Content:
     """What a person should know about the state, and what can be done about it."""
     trouble = view.problem or view.misread
     if trouble:
@@ -46,14 +47,14 @@ def sentence(view: RunModel, now: float) -> Content:
         return Content.assemble(
             head,
             "  it waits between two steps and keeps the device.  ",
-            ("p", "bold $gold"),
+            (keymap.of("pause"), "bold $gold"),
             " goes on",
         )
     if state == "prepared":
         return Content.assemble(
             head,
             "  nothing runs yet; run.yaml may be edited.  ",
-            ("G", "bold $gold"),
+            (keymap.of("start"), "bold $gold"),
             " starts it",
         )
     if state == "stale":

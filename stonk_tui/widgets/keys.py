@@ -1,4 +1,7 @@
-"""The footer: what can be done here, each entry a button, greyed with its reason at hand."""
+"""The footer: what can be done here, each entry a button, dimmed where it does nothing now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from textual import events
 from textual.app import RenderResult
@@ -6,11 +9,26 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from stonk_tui.actions import Action
+ALWAYS = 3
+"""The last entries are never left out."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that can be pressed."""
+
+    action_id: str
+    key: str
+    label: str
+    enabled: bool = True
+
+    @property
+    def width(self) -> int:
+        return len(self.key) + len(self.label) + 1
 
 
 class KeyBar(Widget):
-    """One line of keys and what they do."""
+    """One line of keys and what they do; after the first of two keys, all that may follow."""
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; width: 1fr; background: $surface; padding: 0 1; }
@@ -25,42 +43,75 @@ class KeyBar(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._entries: list[tuple[Action, str, bool]] = []
-        self._spans: list[tuple[int, int, str]] = []
+        self._entries: tuple[Entry, ...] = ()
+        self._prefix = ""
+        self._spans: list[tuple[int, int, int, str]] = []
 
-    def show(self, entries: list[tuple[Action, str, bool]]) -> None:
-        """Offer ``entries``: action, label, whether it can be done now."""
-        if entries != self._entries:
-            self._entries = entries
+    def show(self, entries: Sequence[Entry], prefix: str = "") -> None:
+        """Offer ``entries``; with a ``prefix``, on as many lines as all of them take."""
+        if (tuple(entries), prefix) != (self._entries, self._prefix):
+            self._entries, self._prefix = tuple(entries), prefix
+            self._fit()
             self.refresh()
 
+    def on_resize(self) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        self.styles.height = len(self._lines()) if self._prefix else 1
+
+    def _lines(self) -> list[list[Entry]]:
+        """The entries that are shown, line by line."""
+        room = self.content_size.width or self.app.size.width - 2
+        if self._prefix:
+            return _wrapped(self._entries, room, indent=len(self._prefix) + 2)
+        # Going elsewhere, help and leaving are always offered; others give way to them.
+        always = self._entries[-ALWAYS:]
+        at = sum(entry.width + 2 for entry in always)
+        kept = []
+        for entry in self._entries[:-ALWAYS]:
+            if at + entry.width <= room:
+                kept.append(entry)
+                at += entry.width + 2
+        return [[*kept, *always]]
+
     def render(self) -> RenderResult:
-        pieces: list[Content] = []
         self._spans = []
-        at = 0
-        # Help and leaving are always offered, at the end; others give way to them.
-        always = self._entries[-2:]
-        reserve = sum(_width(action, label) + 2 for action, label, _ in always)
-        for entry in self._entries:
-            action, label, enabled = entry
-            width = _width(action, label)
-            if entry not in always and at + width + reserve > self.size.width:
-                continue
-            pieces.append(
-                Content.assemble(
-                    (action.shown_key, "bold $gold" if enabled else "$faint"),
-                    (f" {label}", "$ink" if enabled else "$faint"),
-                )
-            )
-            self._spans.append((at, at + width, action.id))
-            at += width + 2
-        return Content("  ").join(pieces)
+        lines = []
+        for row, entries in enumerate(self._lines()):
+            head = f"{self._prefix}  " if self._prefix and row == 0 else " " * len(self._prefix)
+            if self._prefix and row:
+                head += "  "
+            at = len(head)
+            pieces = []
+            for entry in entries:
+                pieces.append(self._drawn(entry))
+                self._spans.append((row, at, at + entry.width, entry.action_id))
+                at += entry.width + 2
+            lines.append(Content.styled(head, "bold $gold") + Content("  ").join(pieces))
+        return Content("\n").join(lines)
+
+    def _drawn(self, entry: Entry) -> Content:
+        # Bold or not tells it without colour, too.
+        dimmed = "dim" if self.app.no_color else "$quiet"
+        return Content.assemble(
+            (entry.key, "bold $gold" if entry.enabled else dimmed),
+            (f" {entry.label}", "$ink" if entry.enabled else dimmed),
+        )
 
     def on_click(self, event: events.Click) -> None:
-        for start, end, action_id in self._spans:
-            if start <= event.x - 1 < end:
+        for row, start, end, action_id in self._spans:
+            if action_id and row == event.y and start <= event.x - 1 < end:
                 self.post_message(self.Pressed(action_id))
 
 
-def _width(action: Action, label: str) -> int:
-    return len(action.shown_key) + len(label) + 1
+def _wrapped(entries: Sequence[Entry], room: int, indent: int) -> list[list[Entry]]:
+    lines: list[list[Entry]] = [[]]
+    at = indent
+    for entry in entries:
+        if lines[-1] and at + entry.width > room:
+            lines.append([])
+            at = indent
+        lines[-1].append(entry)
+        at += entry.width + 2
+    return lines

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from stonk_tui.feed import RunModel
+from stonk_tui.keymap import DEFAULT, Keymap
 
 
 class Panel(Vertical, can_focus=True):
@@ -22,7 +23,7 @@ class Panel(Vertical, can_focus=True):
         padding: 0 1;
         overflow: hidden hidden;
     }
-    Panel:focus, Panel:focus-within { border: round $gold; }
+    Panel:focus, Panel:focus-within { border: heavy $gold; }
     Panel .body {
         width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: ellipsis;
     }
@@ -44,6 +45,12 @@ class Panel(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         yield self._body
+
+    @property
+    def keymap(self) -> Keymap:
+        """The keys of the cockpit that the panel is in."""
+        keymap = getattr(self.app, "keymap", DEFAULT)
+        return keymap if isinstance(keymap, Keymap) else DEFAULT
 
     # --- what a panel fills in
 
@@ -82,7 +89,9 @@ class Panel(Vertical, can_focus=True):
         gap = room - name.cell_length - answer.cell_length
         if answer:
             gap -= 1
-        title = Content.assemble(name, ("─" * max(0, gap), edge), " " if answer else "", answer)
+        title = Content.assemble(
+            name, (("━" if focused else "─") * max(0, gap), edge), " " if answer else "", answer
+        )
         if self._title is None or not self._title.is_same(title):
             self._title = title
             self.border_title = title

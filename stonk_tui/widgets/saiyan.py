@@ -81,7 +81,7 @@ class SaiyanPanel(Panel):
         if height >= len(lines) + 2:
             lines.append(_gauge(power, width))
         if height >= len(lines) + 1:
-            lines.append(_verdict(view, lights))
+            lines.append(_verdict(view, lights, self.keymap.of("promote")))
         return Content.assemble(("power ", "$quiet"), (figures.whole(power), "bold $gold")), rows(
             *lines
         )
@@ -254,9 +254,11 @@ def _gauge(power: int | None, width: int) -> Content:
     return Content.assemble((head, "bold $gold"), (done, "$gold"), (rest, "$faint"))
 
 
-def _verdict(view: RunModel, lights: int) -> Content:
+def _verdict(view: RunModel, lights: int, promote_key: str) -> Content:
     if lights == len(_ORDER):
-        return Content.assemble(("All four on: over 9000.  P", "bold $gold"), " promotes")
+        return Content.assemble(
+            (f"All four on: over 9000.  {promote_key}", "bold $gold"), " promotes"
+        )
     due = _steps_to_validation(view)
     when = f" · validates in {due} step{'' if due == 1 else 's'}" if due else ""
     return Content.styled(f"{lights} of 4 on{when}", "$quiet")

@@ -9,6 +9,7 @@ from stonk_tui.machine import Machine
 from stonk_tui.theme import state_look
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.text import line
+from stonk_tui.widgets.trail import trail
 
 _SAMPLING = {"balanced": "balanced", "natural": "natural market"}
 
@@ -22,6 +23,7 @@ class StateLine(Widget):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
+        self.auto_links = False
         self._view: RunModel | None = None
         self._machine = Machine()
         self._read_only = False
@@ -48,13 +50,16 @@ class StateLine(Widget):
     def _identity(self, view: RunModel, width: int) -> Content:
         state, _ = view.state
         look = state_look(state)
-        left = Content.assemble(
-            ("stonk-tui", "bold $gold"), (" › ", "$quiet"), line(view.run.id, "bold $ink", limit=60)
-        )
+        left = trail(view.run.id, "train")
         right = Content.assemble((f"{look.glyph} {look.word}", f"bold {look.style}"))
-        for origin in _origins(view):
-            if left.cell_length + origin.cell_length + right.cell_length + 4 <= width:
-                left = Content.assemble(left, "  ", origin)
+        short = trail(view.run.id)
+        origins = _origins(view)
+        # Where a run comes from says more than that this is its train screen.
+        for place, origin in [(left, item) for item in origins] + [
+            (short, i) for i in origins[-1:]
+        ]:
+            if place.cell_length + origin.cell_length + right.cell_length + 4 <= width:
+                left = Content.assemble(place, "  ", origin)
                 break
         extras = [self._device(view), self._memory(view)]
         if self._read_only:

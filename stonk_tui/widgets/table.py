@@ -147,6 +147,8 @@ class Table(ScrollView, can_focus=True):
         style = base
         if index == self._cursor and (self.has_focus or self.screen.focused is None):
             style = base + self.get_visual_style("table--cursor")
+            if self.get_component_styles("table--cursor").text_style.reverse:
+                style += Style(reverse=True)  # which a visual style leaves out
         return self._strip(self._line(self._row_at(index), width), style, width)
 
     def action_move(self, rows: int) -> None:
@@ -157,6 +159,17 @@ class Table(ScrollView, can_focus=True):
 
     def action_edge(self, side: int) -> None:
         self.go_to(0 if side < 0 else self.num_rows - 1)
+
+    def move(self, where: str) -> None:
+        """To the ``top`` or ``bottom`` row, or ``half_down`` or ``half_up`` a page."""
+        half = max(1, (self.size.height - 1) // 2)
+        target = {
+            "top": 0,
+            "bottom": self.num_rows - 1,
+            "half_down": self._cursor + half,
+            "half_up": self._cursor - half,
+        }
+        self.go_to(target[where])
 
     def action_choose(self) -> None:
         key = self.cursor_key

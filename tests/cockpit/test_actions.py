@@ -10,7 +10,7 @@ from textual.binding import Binding
 
 from engine.runs.control import ControlServer
 from engine.runs.store import EventStore
-from stonk_tui import actions
+from stonk_tui import actions, keymap, modes
 from stonk_tui.app import Cockpit
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens import confirm
@@ -22,6 +22,7 @@ from stonk_tui.screens.rollouts import RolloutsScreen
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
 from stonk_tui.widgets.keys import KeyBar
+from stonk_tui.widgets.table import Table
 from tests import recorded
 from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
 
@@ -37,15 +38,17 @@ OWNERS: dict[str, type] = {
 
 @pytest.mark.parametrize("action", actions.ACTIONS, ids=lambda action: action.id)
 def test_every_action_has_a_handler_a_label_and_help(action: actions.Action) -> None:
-    assert callable(getattr(OWNERS[action.scope], f"do_{action.id}", None))
+    assert callable(getattr(OWNERS[action.scope], f"do_{action.handler or action.id}", None))
     assert action.label
     assert action.help.endswith(".")
 
 
 @pytest.mark.parametrize("scope", OWNERS)
 def test_every_handler_has_an_action(scope: str) -> None:
-    handlers = {name for name in vars(OWNERS[scope]) if name.startswith("do_")}
-    assert handlers == {f"do_{action.id}" for action in actions.ACTIONS if action.scope == scope}
+    ours = [kind for kind in OWNERS[scope].__mro__ if kind.__module__.startswith("stonk_tui")]
+    handlers = {name for kind in ours for name in vars(kind) if name.startswith("do_")}
+    mine = [action for action in actions.ACTIONS if action.scope == scope]
+    assert handlers == {f"do_{action.handler or action.id}" for action in mine}
 
 
 @pytest.mark.parametrize("scope", OWNERS)
@@ -66,7 +69,11 @@ def test_no_key_means_two_things_on_one_screen() -> None:
 
 def _keys(scope: str) -> list[str]:
     return [
-        key for action in actions.ACTIONS if action.scope == scope for key in action.key.split(",")
+        key
+        for action in actions.ACTIONS
+        if action.scope == scope
+        for key in action.key.split(",")
+        if key
     ]
 
 
@@ -97,7 +104,7 @@ async def test_keys_go_to_every_screen_and_escape_comes_back() -> None:
     app = cockpit(recording.run)
     async with opened(app) as pilot:
         for key, kind in (("l", LogScreen), ("r", RunsScreen), ("t", TrainScreen)):
-            await pilot.press(key)
+            await pilot.press("g", key)
             await until(pilot, lambda kind=kind: isinstance(app.screen, kind))
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
@@ -248,3 +255,133 @@ async def test_leaving_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         await until(pilot, lambda: not app.is_running)
     worker.ends()
     assert worker.verbs == []
+
+
+async def test_second_key_is_waited_for_and_the_footer_says_which_there_are() -> None:
+    recording = recorded.record(3)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        await pilot.press("g")
+        await settle(pilot)
+        footer = text_of(app).split("\n")[-1]
+        assert footer.startswith(" g  ")
+        for mode in modes.MODES:
+            assert f"{mode.letter} {mode.name}" in footer
+        await pilot.press("escape")
+        await settle(pilot)
+        assert "q detach" in text_of(app).split("\n")[-1]
+        assert isinstance(app.screen, TrainScreen)
+        await pilot.press("g", "x")
+        await until(pilot, lambda: "g x leads nowhere" in text_of(app))
+        await pilot.press("g")
+        await settle(pilot)
+        row = text_of(app).split("\n")[-1]
+        await pilot.click(KeyBar, offset=(row.index("l log"), 0))
+        await until(pilot, lambda: isinstance(app.screen, LogScreen))
+        assert app.prefix == ""
+
+
+async def test_many_second_keys_take_as_many_lines_as_they_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = cockpit(recorded.record(3).run)
+    many = {str(number): actions.BY_ID["checkpoint"] for number in range(9)}
+    monkeypatch.setattr(app.keymap, "seconds", lambda scopes: many)
+    async with opened(app, (60, 20)) as pilot:
+        bar = app.screen.query_one(KeyBar)
+        await pilot.press("g")
+        await until(pilot, lambda: bar.size.height == 3)
+        await until(pilot, lambda: text_of(app).count("checkpoint") == 9)
+        await pilot.press("escape")
+        await until(pilot, lambda: bar.size.height == 1)
+
+
+@pytest.mark.parametrize("name", [mode.name for mode in modes.MODES])
+def test_every_mode_leads_back_to_one_that_exists_and_opens(name: str) -> None:
+    mode = modes.BY_NAME[name]
+    assert mode.back in modes.BY_NAME
+    assert mode.open().scope == name
+
+
+async def test_vim_keys_move_through_tables_and_scrollers() -> None:
+    recording = recorded.record(30)
+    recording.run.log.write_text("a line\n" * 99)
+    app = cockpit(recording.run)
+    async with opened(app, (80, 22)) as pilot:
+        table = app.screen.query_one("#rollout-table", Table)
+        keys = [row.key for row in table.rows]
+        places = {"G": len(keys) - 1, "k": len(keys) - 2, "gg": 0, "j": 1, "ctrl+d": None}
+        for key, place in places.items():
+            await pilot.press(*(key if key == "gg" else [key]))
+            await pilot.pause()
+            if place is not None:
+                assert table.cursor_key == keys[place], key
+        half = (table.size.height - 1) // 2
+        assert table.cursor_key == keys[1 + half]
+        await pilot.press("ctrl+u")
+        await pilot.pause()
+        assert table.cursor_key == keys[1]
+        await pilot.press("g", "l")
+        await until(pilot, lambda: isinstance(app.screen, LogScreen))
+        await settle(pilot)
+        await pilot.press("tab")
+        box = app.screen.query_one("#engine-box")
+        await pilot.press("g", "g")
+        await until(pilot, lambda: box.scroll_y == 0)
+        await pilot.press("j")
+        await until(pilot, lambda: box.scroll_y == 1)
+        await pilot.press("G")
+        await until(pilot, lambda: box.scroll_y == box.max_scroll_y > 1)
+
+
+@pytest.mark.parametrize(
+    ("action", "keys", "problem"),
+    [
+        ("stop", "c", "c is the key of checkpoint already"),
+        ("pauze", "x", "there is no action pauze; did you mean pause?"),
+        ("zoom", "j", "j moves down"),
+        ("help", "ctrl+bananas", "ctrl+bananas is no key that a terminal knows"),
+        ("runs", "z r", "z r: at most two keys, of which the first is g"),
+        ("runs", "g r r", "g r r: at most two keys, of which the first is g"),
+        ("runs", "g t", "g t is the key of train already"),
+        ("go", "t", "g stays the first of two keys"),
+    ],
+)
+def test_key_that_cannot_be_is_refused_and_the_others_hold(
+    action: str, keys: str, problem: str
+) -> None:
+    others = {"pause": "space", "motion": "g m, f5", "log": "g l,", "promote": ""}
+    kept, refused = keymap.checked(others | {action: keys})
+    assert kept == others
+    assert refused == {action: problem}
+
+
+def test_two_choices_may_swap_keys_but_not_share_one() -> None:
+    swapped = {"pause": "c", "checkpoint": "p"}
+    assert keymap.checked(swapped) == (swapped, {})
+    kept, refused = keymap.checked({"pause": "x", "zoom": "x"})
+    assert kept == {}
+    assert "x is the key of zoom already, which was chosen too" in refused["pause"]
+    # Where one falls, the table's key comes back and the other one clashes with it.
+    kept, refused = keymap.checked({"pause": "c", "checkpoint": "j"})
+    assert kept == {}
+    assert refused["pause"] == "c is the key of checkpoint already"
+
+
+async def test_keys_typed_in_one_go_are_two_keys_and_a_question_hears_none_of_them() -> None:
+    app = cockpit(recorded.record(3).run)
+    async with opened(app) as pilot:
+        for key in "gl":
+            app.simulate_key(key)
+        await until(pilot, lambda: isinstance(app.screen, LogScreen))
+        await pilot.press("S")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("g", "r")
+        await settle(pilot)
+        assert app.prefix == ""
+        assert isinstance(app.screen, ConfirmScreen)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "Keep a checkpoint" in text_of(app))
+        await pilot.press("g", "o")
+        await settle(pilot)
+        assert app.prefix == ""

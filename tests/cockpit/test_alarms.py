@@ -103,7 +103,7 @@ async def test_new_alarm_is_a_toast_where_its_panel_is_out_of_sight() -> None:
     async with opened(app, (80, 24)) as pilot:
         recording.raises("kl", "KL 1.3 nats a token, above 1.0")
         recording.store.flush()
-        await until(pilot, lambda: "then enter" in text_of(app))
+        await until(pilot, lambda: "then ⏎" in text_of(app))
     recording.store.close()
 
 

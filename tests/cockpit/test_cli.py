@@ -567,7 +567,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunDirectory | None,
     opened: list[tuple[RunDirectory | None, bool]] = []
 
     class StandIn:
-        def __init__(self, run: RunDirectory | None, *, read_only: bool) -> None:
+        def __init__(self, run: RunDirectory | None, *, read_only: bool, **look: object) -> None:
             opened.append((run, read_only))
             self.model = SimpleNamespace(run=run) if run else None
 

@@ -253,8 +253,8 @@ async def test_prepared_run_is_started_from_its_screen_and_from_the_table_of_run
     app = cockpit(prepared.run if where == "attached" else None)
     async with opened(app) as pilot:
         await until(pilot, lambda: "◇ prepared" in text_of(app))
-        await until(pilot, lambda: "G start" in text_of(app))
-        await pilot.press("G")
+        await until(pilot, lambda: "B start" in text_of(app))
+        await pilot.press("B")
         await until(pilot, lambda: started == [prepared.run.id])
         await until(pilot, lambda: isinstance(app.screen, TrainScreen))
         assert app.model is not None
@@ -265,8 +265,8 @@ async def test_run_that_does_not_wait_to_be_started_is_not_offered_to() -> None:
     recording = recorded.record(3)
     app = cockpit(recording.run)
     async with opened(app) as pilot:
-        assert "G start" not in text_of(app)
-        await pilot.press("G")
+        assert "B start" not in text_of(app)
+        await pilot.press("B")
         await until(pilot, lambda: "does not wait to be started" in text_of(app))
 
 

@@ -33,7 +33,7 @@ from tests.cockpit.helpers import (
 
 async def listed(pilot: Pilot[None], *keys: str) -> RolloutsScreen:
     """The rollouts screen with everything found and read."""
-    await pilot.press(*(keys or ("o",)))
+    await pilot.press(*(keys or ("g", "o")))
     await until(pilot, lambda: isinstance(pilot.app.screen, RolloutsScreen))
     screen = pilot.app.screen
     assert isinstance(screen, RolloutsScreen)
@@ -232,7 +232,7 @@ async def test_another_run_brings_another_list() -> None:
         assert "row 1 · 64" in text_of(app)
         app.attach(second.run)
         await until(pilot, lambda: app.model is not None and app.model.loaded)
-        await pilot.press("o")
+        await pilot.press("g", "o")
         await until(pilot, lambda: "row 1 · 128" in text_of(app))
 
 

@@ -11,6 +11,8 @@ import pytest
 from textual.pilot import Pilot
 
 from stonk_tui.app import Cockpit
+from stonk_tui.settings import Settings
+from stonk_tui.themes import PALETTES
 from tests import recorded
 from tests.cockpit.helpers import MACHINE, settle, until, until_rows_are_read
 
@@ -107,15 +109,26 @@ STATES: dict[str, Callable[[], recorded.Recording]] = {
 }
 
 
+OTHERS = {"log": ("g", "l"), "help": ("question_mark",), "stop": ("S",), "promote": ("P",)}
+
+
 def _compare(
     snap_compare: SnapCompare,
     recording: recorded.Recording | None,
     size: tuple[int, int],
     *keys: str,
+    theme: str = "auto",
+    ascii_only: bool = False,
 ) -> bool:
     has_events = recording is not None and recording.run.database.exists()
     now = recording.now if recording and has_events else recorded.START + 4000
-    app = Cockpit(recording.run if recording else None, clock=lambda: now, machine=MACHINE)
+    app = Cockpit(
+        recording.run if recording else None,
+        clock=lambda: now,
+        machine=MACHINE,
+        settings=Settings.model_validate({"theme": theme}),
+        ascii_only=ascii_only,
+    )
 
     async def be_ready(pilot: Pilot[None]) -> None:
         if recording is not None:
@@ -159,11 +172,11 @@ def test_rollouts_screen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir("/")  # the export names where its file would be
-    assert _compare(snap_compare, recorded.record(12), size, "o", *keys)
+    assert _compare(snap_compare, recorded.record(12), size, "g", "o", *keys)
 
 
 def test_answers_of_a_group_side_by_side(snap_compare: SnapCompare) -> None:
-    assert _compare(snap_compare, recorded.record(5), (120, 40), "o", "enter", "v", "n")
+    assert _compare(snap_compare, recorded.record(5), (120, 40), "g", "o", "enter", "v", "n")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -182,13 +195,9 @@ def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize(
-    ("name", "key"), [("log", "l"), ("help", "question_mark"), ("stop", "S"), ("promote", "P")]
-)
-def test_other_screens(
-    snap_compare: SnapCompare, name: str, key: str, size: tuple[int, int]
-) -> None:
-    assert _compare(snap_compare, recorded.record(60), size, key)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_screens(snap_compare: SnapCompare, name: str, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, recorded.record(60), size, *OTHERS[name])
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -204,3 +213,25 @@ def test_zoomed_panel(snap_compare: SnapCompare, panel: int) -> None:
 def test_monochrome_terminal(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert _compare(snap_compare, recorded.record(60), (120, 40))
+
+
+@pytest.mark.parametrize("name", [name for name in PALETTES if name != "saiyan"])
+def test_theme(snap_compare: SnapCompare, name: str) -> None:
+    assert _compare(snap_compare, _with_alarms(), (120, 40), theme=name)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_ascii_alone(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, _with_alarms(), size, ascii_only=True)
+
+
+def test_second_keys(snap_compare: SnapCompare) -> None:
+    assert _compare(snap_compare, recorded.record(60), (80, 24), "g")
+
+
+def test_searched_help(snap_compare: SnapCompare) -> None:
+    assert _compare(snap_compare, recorded.record(60), (80, 24), "question_mark", *"keep")
+
+
+def test_terminal_too_small(snap_compare: SnapCompare) -> None:
+    assert _compare(snap_compare, recorded.record(60), (50, 12))

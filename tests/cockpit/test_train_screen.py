@@ -118,7 +118,7 @@ async def test_damaged_store_is_one_clear_line_and_the_cockpit_stays_up() -> Non
     recorded.damaged(recording.run.database)
     async with opened(cockpit(recording.run)) as pilot:
         assert "the run's store is damaged" in text_of(pilot.app)
-        await pilot.press("r")
+        await pilot.press("g", "r")
         await until(pilot, lambda: "unreadable" in text_of(pilot.app))
 
 

@@ -39,8 +39,8 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "train": (),
     "every panel zoomed": (),
     "rollout": ("enter", "x"),
-    "log": ("l",),
-    "runs": ("r",),
+    "log": ("g", "l"),
+    "runs": ("g", "r"),
     "help": ("question_mark",),
     "stop": ("S",),
     "palette": ("ctrl+p",),
@@ -203,7 +203,7 @@ async def test_hostile_record_of_a_promotion_is_inert() -> None:
     async with opened(app, (600, 40)) as pilot:
         await until(pilot, lambda: "from [/INST]" in text_of(app))
         _assert_inert(app)
-        await pilot.press("r")
+        await pilot.press("g", "r")
         await until(pilot, lambda: "from [/INST]" in text_of(app))
         _assert_inert(app)
 
@@ -265,7 +265,7 @@ async def test_directory_with_a_hostile_name_is_inert_in_every_place_that_names_
     async with opened(app) as pilot:
         _assert_inert(app)
         assert "[@click=app.quit]" in text_of(app)
-        for keys in (("l",), ("r",), ("t",), ("S",)):
+        for keys in (("g", "l"), ("g", "r"), ("g", "t"), ("S",)):
             await pilot.press(*keys)
             await settle(pilot)
             _assert_inert(app)
