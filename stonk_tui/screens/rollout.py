@@ -144,7 +144,7 @@ class RolloutScreen(CockpitScreen):
                 yield Chart(id="closes")
 
     def on_mount(self) -> None:
-        self.query_one(Trail).update(trail(self._model.run.id, "rollout"))
+        self.query_one(Trail).update(trail(self._run.id, "rollout"))
         self.query_one("#completion").focus()
         self._arrange()
         self._show()

@@ -34,7 +34,7 @@ from stonk_tui.widgets.panel import spread
 from stonk_tui.widgets.rollouts import COLUMNS, leads, rollout_row
 from stonk_tui.widgets.table import Column, Row
 from stonk_tui.widgets.text import line
-from stonk_tui.widgets.trail import Trail
+from stonk_tui.widgets.trail import Trail, trail
 
 KEEP_UP_SECONDS = 1.0
 _SHARE_OF_TIME = 5
