@@ -72,6 +72,16 @@ def _no_start(app: "Cockpit") -> str:
     return "" if app.prepared_run else "this run does not wait to be started"
 
 
+def _screen_says(action_id: str) -> "Callable[[Cockpit], str]":
+    """The screen in sight knows whether its action can be done: its ``why_not`` is asked."""
+
+    def why_not(app: "Cockpit") -> str:
+        ask = getattr(app.screen, "why_not", None)
+        return str(ask(action_id)) if ask is not None else ""
+
+    return why_not
+
+
 _PANEL_HELP = (
     ("reward", "Is it learning? The reward over steps."),
     ("saiyan", "Is it ready? The four lights and the power level."),
@@ -208,6 +218,34 @@ ACTIONS: tuple[Action, ...] = (
     # --- runs
     Action(
         "attach", "enter", "⏎", "attach", "Watch the run under the cursor.", "runs", 1, "attach RUN"
+    ),
+    Action(
+        "filter_runs",
+        "slash",
+        "/",
+        "filter",
+        "Show some runs only: state:, stage:, ticker:, or a regular expression.",
+        "runs",
+        2,
+    ),
+    Action(
+        "sort_runs",
+        "o",
+        "o",
+        "order",
+        "The next order: newest, reward, accuracy, step, state, name.",
+        "runs",
+        3,
+    ),
+    Action("reverse_runs", "O", "O", "reverse", "Turn the order round.", "runs"),
+    Action(
+        "select_run",
+        "space",
+        "space",
+        "select",
+        "Select the run under the cursor, or not any more.",
+        "runs",
+        4,
     ),
     # --- log
     Action(

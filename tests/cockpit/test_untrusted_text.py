@@ -204,7 +204,7 @@ async def test_hostile_record_of_a_promotion_is_inert() -> None:
         await until(pilot, lambda: "from [/INST]" in text_of(app))
         _assert_inert(app)
         await pilot.press("r")
-        await until(pilot, lambda: "from [/INST]" in text_of(app))
+        await until(pilot, lambda: "parent [/INST]" in text_of(app))
         _assert_inert(app)
 
 
