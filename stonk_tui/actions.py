@@ -72,6 +72,13 @@ def _no_start(app: "Cockpit") -> str:
     return "" if app.prepared_run else "this run does not wait to be started"
 
 
+def _no_deletion(app: "Cockpit") -> str:
+    """Why the run under the cursor cannot be deleted."""
+    if app.read_only:
+        return "this cockpit was opened read-only"
+    return _screen_says("delete_run")(app)
+
+
 def _screen_says(action_id: str) -> "Callable[[Cockpit], str]":
     """The screen in sight knows whether its action can be done: its ``why_not`` is asked."""
 
@@ -246,6 +253,17 @@ ACTIONS: tuple[Action, ...] = (
         "Select the run under the cursor, or not any more.",
         "runs",
         4,
+    ),
+    Action(
+        "delete_run",
+        "D",
+        "D",
+        "delete",
+        "Delete the run under the cursor for good. Asks first.",
+        "runs",
+        7,
+        "delete RUN",
+        _no_deletion,
     ),
     # --- log
     Action(

@@ -298,6 +298,17 @@ def stop(run: Run = None, timeout: Timeout = 60) -> None:
 
 
 @app.command()
+def delete(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or an unambiguous part of it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run with its checkpoints; one that is at work is refused."""
+    from stonk_tui.commands.delete import delete as delete_run
+
+    delete_run(run, yes=yes)
+
+
+@app.command()
 def promote(
     run: Run = None,
     checkpoint: Annotated[

@@ -152,7 +152,10 @@ class StoreReader:
             f" ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
             (first, last, kind, limit),
         )
-        return [Event(*row[:5], from_json(row[5], cache_strings="keys")) for row in rows]
+        return [
+            Event(seq, attempt, time, name, step, from_json(payload, cache_strings="keys"))
+            for seq, attempt, time, name, step, payload in rows
+        ]
 
     def newest_subjects(self, limit: int) -> list[Mapping[str, Any]]:
         """What the newest prompts were about, newest first."""

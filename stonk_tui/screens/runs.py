@@ -1,26 +1,50 @@
 """All runs: what they are doing, and which to attach to."""
 
 import threading
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, Static
 
+from engine.errors import UserError
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
 from stonk_tui import actions, run_filter, run_table
 from stonk_tui.run_list import GOING, Listed, RunList
 from stonk_tui.screens.base import CockpitScreen
+from stonk_tui.screens.confirm import ConfirmScreen
+from stonk_tui.theme import state_look
 from stonk_tui.widgets.filter_bar import FilterBar
 from stonk_tui.widgets.table import Row, Table
 from stonk_tui.widgets.text import line
 
+if TYPE_CHECKING:
+    from engine.runs.deletion import Deletion
+
 REFRESH_SECONDS = 2.0
 MOST_SELECTED = 6
 """As many as the curves of a comparison can be told apart."""
+
+
+@dataclass
+class DeletionPlanned(Message, bubble=False):
+    """A run can be deleted, and this is what would be gone."""
+
+    item: Listed
+    plan: "Deletion"
+
+
+@dataclass
+class Deleted(Message, bubble=False):
+    """A run was deleted, or not."""
+
+    run: RunDirectory
+    problem: str
 
 
 class RunsScreen(CockpitScreen):
@@ -205,6 +229,70 @@ class RunsScreen(CockpitScreen):
         else:
             self._selected[item.run.id] = None
         self._show()
+
+    # --- deleting
+
+    def why_not(self, action_id: str) -> str:
+        """Why an action of this screen can do nothing now; empty when it can."""
+        item = self.run_in_sight if self._is_composed else None
+        if action_id == "delete_run":
+            if item is None:
+                return "there is no run under the cursor"
+            return "it is at work: stop it first" if item.state in GOING else ""
+        return ""
+
+    def do_delete_run(self) -> None:
+        if (item := self.run_in_sight) is not None:
+            self._plan_deletion(item)
+
+    @work(thread=True, exit_on_error=False, group="deletion")
+    def _plan_deletion(self, item: Listed) -> None:
+        from engine.runs import deletion
+
+        try:
+            plan = deletion.plan(item.run)
+        except (UserError, OSError) as error:
+            self.post_message(Deleted(item.run, str(error)))
+        else:
+            self.post_message(DeletionPlanned(item, plan))
+
+    def on_deletion_planned(self, event: DeletionPlanned) -> None:
+        if self.is_current:
+            self.app.push_screen(
+                ask_to_delete(event.item, event.plan),
+                lambda yes: self._delete(event.item.run) if yes else None,
+            )
+
+    @work(thread=True, exit_on_error=False, group="deletion")
+    def _delete(self, run: RunDirectory) -> None:
+        from engine.runs import deletion
+
+        try:
+            deletion.delete(run)
+        except (UserError, OSError) as error:
+            self.post_message(Deleted(run, str(error)))
+        else:
+            self.post_message(Deleted(run, ""))
+
+    def on_deleted(self, event: Deleted) -> None:
+        if event.problem:
+            self.notify(one_line(event.problem, 400), severity="error", markup=False, timeout=12)
+            return
+        self.cockpit.forget(event.run)
+        self.notify(f"{one_line(event.run.id)} is deleted", markup=False)
+        self._look()
+
+
+def ask_to_delete(item: Listed, plan: "Deletion") -> ConfirmScreen:
+    """The question before a run is gone: what it is, what is in it, and what else will miss it."""
+    summary = item.summary
+    stage = f"Stage {item.stage}" if item.stage else "Of no known stage"
+    done = f"{summary.step} step{'' if summary.step == 1 else 's'} done"
+    state = state_look(item.subject.state).word
+    lines = [Content(f"{stage}, {state}, {done}; {plan.contents}. Nothing brings it back.")]
+    lines += [line(consequence, "$warn", limit=300) for consequence in plan.consequences]
+    question = Content.assemble("Delete ", line(item.run.id, limit=60), "?")
+    return ConfirmScreen(question, Content("\n").join(lines), "delete it", "keep it")
 
 
 def _greeting() -> Content:

@@ -1,6 +1,7 @@
 """The table of runs: what it shows, filter, order, selection, and that it stays calm."""
 
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -15,6 +16,8 @@ from engine.runs.store import EventStore
 from stonk_tui import run_table
 from stonk_tui.app import Cockpit
 from stonk_tui.run_list import Listed, RunList
+from stonk_tui.screens import confirm
+from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.widgets.table import Table
 from tests import recorded
@@ -253,3 +256,58 @@ async def test_reading_in_a_thread_never_overlaps_itself(monkeypatch: pytest.Mon
         gate.set()
         await app.workers.wait_for_complete()
         assert len(looks) == 1
+
+
+async def test_delete_asks_says_what_is_lost_and_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.0)
+    parent = recorded.record(60, name="parent", state="finished")
+    child = recorded.promote(parent)
+    app = cockpit(parent.run)
+    async with opened(app) as pilot:
+        await pilot.press("r")
+        await until(pilot, lambda: "2 runs" in text_of(app))
+        await pilot.press("end", "D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        text = re.sub(r"[\s│]+", " ", text_of(app))
+        assert f"Delete {parent.run.id}?" in text
+        assert "Stage I, finished, 60 steps done; 1 checkpoint," in text
+        assert f"{child.run.id} was promoted from it" in text
+        await pilot.press("n")
+        await settle(pilot)
+        assert parent.run.path.exists()
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: names_of(app) == ["demo"])
+        assert not parent.run.path.exists()
+        assert child.run.path.exists()
+        # It was the attached one: nothing is left of it to look at.
+        assert app.model is None
+        await pilot.press("t")
+        await until(pilot, lambda: "no run is attached" in text_of(app))
+
+
+async def test_run_at_work_is_not_deleted_and_the_key_says_why() -> None:
+    recording = recorded.record(3)
+    app = cockpit(None)
+    async with opened(app) as pilot:
+        await pilot.press("D")
+        await until(pilot, lambda: "it is at work: stop it first" in text_of(app))
+        assert not isinstance(app.screen, ConfirmScreen)
+    read_only = cockpit(None, read_only=True)
+    shutil.rmtree(recording.run.path)
+    recorded.record(3, state="failed")
+    async with opened(read_only) as pilot:
+        await pilot.press("D")
+        await until(pilot, lambda: "opened read-only" in text_of(read_only))
+
+
+async def test_deletion_that_is_refused_is_explained() -> None:
+    parent = recorded.record(60, name="parent", state="finished")
+    child = recorded.promote(parent)
+    shutil.rmtree(child.run.stage1)
+    app = cockpit(None)
+    async with opened(app) as pilot:
+        await pilot.press("end", "D")
+        await until(pilot, lambda: "policy is damaged" in re.sub(r"[\s│]+", " ", text_of(app)))
+        assert parent.run.path.exists()
