@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
-Scope = Literal["app", "train", "runs", "rollout", "log"]
+Scope = Literal["app", "train", "runs", "compare", "rollout", "log"]
 
 
 @dataclass(frozen=True)
@@ -255,6 +255,16 @@ ACTIONS: tuple[Action, ...] = (
         4,
     ),
     Action(
+        "compare_runs",
+        "v",
+        "v",
+        "compare",
+        "Lay the selected runs over each other in charts.",
+        "runs",
+        5,
+        why_not=_screen_says("compare_runs"),
+    ),
+    Action(
         "delete_run",
         "D",
         "D",
@@ -264,6 +274,23 @@ ACTIONS: tuple[Action, ...] = (
         7,
         "delete RUN",
         _no_deletion,
+    ),
+    # --- compare
+    Action(
+        "cursor_left", "left", "←", "earlier", "Read the curves off further left.", "compare", 1
+    ),
+    Action("cursor_right", "right", "→", "later", "Read them off further right.", "compare", 2),
+    Action("cursor_end", "end", "end", "newest", "Read off the newest figures.", "compare", 3),
+    Action(
+        "next_chart",
+        "tab",
+        "tab",
+        "next chart",
+        "The next chart, where there is room for one alone.",
+        "compare",
+        4,
+        why_not=_screen_says("next_chart"),
+        is_rare=True,
     ),
     # --- log
     Action(

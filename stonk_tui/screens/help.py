@@ -30,6 +30,7 @@ _SCOPES: tuple[tuple[actions.Scope, str], ...] = (
     ("train", "Train"),
     ("rollout", "A rollout"),
     ("runs", "Runs"),
+    ("compare", "Runs compared"),
     ("log", "Log"),
 )
 

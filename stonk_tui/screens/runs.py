@@ -230,11 +230,20 @@ class RunsScreen(CockpitScreen):
             self._selected[item.run.id] = None
         self._show()
 
+    def do_compare_runs(self) -> None:
+        # Imported when first needed, like everything that only few openings need.
+        from stonk_tui.screens.compare import CompareScreen
+
+        known = {item.run.id: item for item in self._listed}
+        self.app.push_screen(CompareScreen([known[name] for name in self._selected]))
+
     # --- deleting
 
     def why_not(self, action_id: str) -> str:
         """Why an action of this screen can do nothing now; empty when it can."""
         item = self.run_in_sight if self._is_composed else None
+        if action_id == "compare_runs":
+            return "" if len(self._selected) > 1 else "select two runs or more with space"
         if action_id == "delete_run":
             if item is None:
                 return "there is no run under the cursor"

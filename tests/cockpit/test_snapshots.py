@@ -151,6 +151,27 @@ def test_runs_screen(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_runs_compared(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    for seed, (name, steps) in enumerate((("one", 60), ("two", 20), ("three", 40))):
+        recording = recorded.new_run(name)
+        recording.random.seed(seed)
+        recording.starts()
+        recording.is_loaded()
+        recording.validates()
+        recording.trains(steps, every=20)
+        recording.state("finished")
+        recording.closes()
+    assert _compare(snap_compare, None, size, "space", "j", "space", "j", "space", "v", "left")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_runs_filtered(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    recorded.record(60, name="one", state="finished")
+    recorded.record(20, name="two", state="stale")
+    assert _compare(snap_compare, None, size, "space", "slash", *"state:finish stage:4")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, None, size)
 
