@@ -72,11 +72,14 @@ def _no_start(app: "Cockpit") -> str:
     return "" if app.prepared_run else "this run does not wait to be started"
 
 
+def _no_writing(app: "Cockpit") -> str:
+    """Why nothing new can be made."""
+    return "this cockpit was opened read-only" if app.read_only else ""
+
+
 def _no_deletion(app: "Cockpit") -> str:
     """Why the run under the cursor cannot be deleted."""
-    if app.read_only:
-        return "this cockpit was opened read-only"
-    return _screen_says("delete_run")(app)
+    return _no_writing(app) or _screen_says("delete_run")(app)
 
 
 def _screen_says(action_id: str) -> "Callable[[Cockpit], str]":
@@ -237,14 +240,14 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "sort_runs",
-        "o",
-        "o",
-        "order",
+        "greater_than_sign",
+        ">",
+        "sort",
         "The next order: newest, reward, accuracy, step, state, name.",
         "runs",
         3,
     ),
-    Action("reverse_runs", "O", "O", "reverse", "Turn the order round.", "runs"),
+    Action("reverse_runs", "less_than_sign", "<", "turn", "Turn the order around.", "runs"),
     Action(
         "select_run",
         "space",
@@ -263,6 +266,17 @@ ACTIONS: tuple[Action, ...] = (
         "runs",
         5,
         why_not=_screen_says("compare_runs"),
+    ),
+    Action(
+        "new_run",
+        "n",
+        "n",
+        "new run",
+        "Fill in the settings of a new run, and prepare or start it.",
+        "runs",
+        6,
+        "train CONFIG",
+        _no_writing,
     ),
     Action(
         "delete_run",

@@ -25,6 +25,7 @@ from stonk_tui.widgets.text import line
 
 if TYPE_CHECKING:
     from engine.runs.deletion import Deletion
+    from stonk_tui.screens.new_run import Made
 
 REFRESH_SECONDS = 2.0
 MOST_SELECTED = 6
@@ -236,6 +237,25 @@ class RunsScreen(CockpitScreen):
 
         known = {item.run.id: item for item in self._listed}
         self.app.push_screen(CompareScreen([known[name] for name in self._selected]))
+
+    # --- a new run
+
+    def do_new_run(self) -> None:
+        self._fill_in("demo")
+
+    def _fill_in(self, preset: str) -> None:
+        from stonk_tui.screens.new_run import NewRunScreen
+
+        self.app.push_screen(NewRunScreen(preset, self._listed), self._take_new_run)
+
+    def _take_new_run(self, made: "Made | None") -> None:
+        if made is None:
+            return
+        if made.is_started:
+            self.cockpit.attach(made.run)
+            return
+        self.notify(f"{one_line(made.run.id)} is prepared; G starts it", markup=False)
+        self._look()
 
     # --- deleting
 

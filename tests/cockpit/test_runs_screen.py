@@ -111,11 +111,11 @@ async def test_orders_take_turns_and_can_be_turned_round() -> None:
     app = cockpit(None)
     async with opened(app) as pilot:
         for order in [*list(run_table.ORDERS)[1:], "newest"]:
-            await pilot.press("o")
+            await pilot.press("greater_than_sign")
             assert f"by {order}" in text_of(app) or order == "newest"
             if order == "step":
                 assert names_of(app) == ["three", "one", "two", "none"]
-                await pilot.press("O")
+                await pilot.press("less_than_sign")
                 assert names_of(app) == ["none", "two", "one", "three"]
                 assert "by step, reversed" in text_of(app)
             if order == "reward":
@@ -149,7 +149,7 @@ async def test_cursor_stays_on_its_run_while_others_come_and_go() -> None:
         await look_again(app, pilot)
         assert names_of(app) == ["c", "b", "a"]
         assert table.cursor_key == "20251120-005320-c"
-        await pilot.press("o", "O")
+        await pilot.press("greater_than_sign", "less_than_sign")
         assert table.cursor_key == "20251120-005320-c"
 
 

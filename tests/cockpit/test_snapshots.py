@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.runs import devices
 from stonk_tui.app import Cockpit
 from tests import recorded
 from tests.cockpit.helpers import MACHINE, settle, until
@@ -169,6 +170,16 @@ def test_runs_filtered(snap_compare: SnapCompare, size: tuple[int, int]) -> None
     recorded.record(60, name="one", state="finished")
     recorded.record(20, name="two", state="stale")
     assert _compare(snap_compare, None, size, "space", "slash", *"state:finish stage:4")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_new_run(
+    snap_compare: SnapCompare, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "gpus", list)
+    recorded.record(30, name="one", state="finished")
+    # The text loses its steps: a problem, its line and its field.
+    assert _compare(snap_compare, None, size, "n", "tab", "tab", "tab", "tab", "tab", "tab", "0")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
