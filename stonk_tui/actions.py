@@ -227,7 +227,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("reveal", "x", "x", "reveal", "Show or hide what the market did.", "rollout", 5),
     # --- runs
     Action(
-        "attach", "enter", "⏎", "attach", "Watch the run under the cursor.", "runs", 1, "attach RUN"
+        "attach",
+        "enter",
+        "⏎",
+        "attach",
+        "Watch the run under the cursor.",
+        "runs",
+        1,
+        "attach RUN",
+        _screen_says("attach"),
     ),
     Action(
         "filter_runs",
@@ -237,6 +245,7 @@ ACTIONS: tuple[Action, ...] = (
         "Show some runs only: state:, stage:, ticker:, or a regular expression.",
         "runs",
         2,
+        why_not=_screen_says("filter_runs"),
     ),
     Action(
         "sort_runs",
@@ -246,8 +255,17 @@ ACTIONS: tuple[Action, ...] = (
         "The next order: newest, reward, accuracy, step, state, name.",
         "runs",
         3,
+        why_not=_screen_says("sort_runs"),
     ),
-    Action("reverse_runs", "less_than_sign", "<", "turn", "Turn the order around.", "runs"),
+    Action(
+        "reverse_runs",
+        "less_than_sign",
+        "<",
+        "turn",
+        "Turn the order around.",
+        "runs",
+        why_not=_screen_says("sort_runs"),
+    ),
     Action(
         "select_run",
         "space",
@@ -256,6 +274,7 @@ ACTIONS: tuple[Action, ...] = (
         "Select the run under the cursor, or not any more.",
         "runs",
         4,
+        why_not=_screen_says("select_run"),
     ),
     Action(
         "compare_runs",
@@ -277,6 +296,34 @@ ACTIONS: tuple[Action, ...] = (
         6,
         "train CONFIG",
         _no_writing,
+    ),
+    Action(
+        "door_demo",
+        "1",
+        "1",
+        "demo",
+        "Start the demo: a small model learns on this machine.",
+        "runs",
+        cli="demo",
+        why_not=_no_writing,
+    ),
+    Action(
+        "door_real",
+        "2",
+        "2",
+        "real run",
+        "Look at what a real run needs, then fill in its settings.",
+        "runs",
+        cli="doctor",
+        why_not=_no_writing,
+    ),
+    Action(
+        "door_folder",
+        "3",
+        "3",
+        "open a folder",
+        "Watch a run by its folder, wherever it lies.",
+        "runs",
     ),
     Action(
         "delete_run",

@@ -125,8 +125,15 @@ class BeginScreen(ModalScreen[Begun]):
             self.action_call_off()
         assert process.stdout is not None
         assert process.stderr is not None
-        said, notes = await asyncio.gather(self._listen(process.stdout), _last(process.stderr))
-        code = await process.wait()
+        try:
+            said, notes = await asyncio.gather(self._listen(process.stdout), _last(process.stderr))
+            code = await process.wait()
+        finally:
+            # The cockpit is left: nothing goes on that nobody would hear of.
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await asyncio.shield(process.wait())
         if code == 0 and (run := _run_called(said)) is not None:
             return Begun(run)
         if self._is_called_off:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from engine import config as configuration
 from engine.errors import UserError
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
@@ -19,15 +20,18 @@ from stonk_tui.run_list import GOING, Listed, RunList
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.theme import state_look
+from stonk_tui.widgets.doors import Door, Doors
 from stonk_tui.widgets.filter_bar import FilterBar
 from stonk_tui.widgets.table import Row, Table
 from stonk_tui.widgets.text import line
 
 if TYPE_CHECKING:
     from engine.runs.deletion import Deletion
+    from stonk_tui.screens.begin import Begun
     from stonk_tui.screens.new_run import Made
 
 REFRESH_SECONDS = 2.0
+_REAL_PRESET = "stage1"
 MOST_SELECTED = 6
 """As many as the curves of a comparison can be told apart."""
 
@@ -55,7 +59,7 @@ class RunsScreen(CockpitScreen):
     scope: ClassVar[actions.Scope] = "runs"
     DEFAULT_CSS = """
     RunsScreen #title { height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; }
-    RunsScreen #greeting { padding: 1 3; height: 1fr; display: none; }
+    RunsScreen #greeting { height: 1fr; display: none; }
     RunsScreen Table { padding: 0 1; margin-top: 1; }
     RunsScreen.-low Table { margin-top: 0; }
     RunsScreen #explained { height: 2; padding: 0 1; background: $surface; text-wrap: nowrap; }
@@ -68,7 +72,7 @@ class RunsScreen(CockpitScreen):
         yield FilterBar(id="filter-bar")
         yield Table(run_table.COLUMNS, empty="Looking for runs …", id="runs-table", follows=False)
         yield Static(id="explained", markup=False)
-        yield Static(_greeting(), id="greeting", markup=False)
+        yield Doors(id="greeting")
 
     def on_mount(self) -> None:
         self._list = RunList()
@@ -110,7 +114,10 @@ class RunsScreen(CockpitScreen):
 
     def _take(self, listed: list[Listed]) -> None:
         self._listed = listed
-        self.set_class(not listed, "-empty")
+        if self.has_class("-empty") != (not listed):
+            self.set_class(not listed, "-empty")
+            # What had the focus is out of sight now.
+            self.query_one(Table).focus() if listed else self.query(Door).first().focus()
         known = {item.run.id for item in listed}
         self._selected = {name: None for name in self._selected if name in known}
         self._show()
@@ -243,6 +250,37 @@ class RunsScreen(CockpitScreen):
     def do_new_run(self) -> None:
         self._fill_in("demo")
 
+    @on(Door.Opened)
+    def _open_door(self, event: Door.Opened) -> None:
+        self.cockpit.perform(event.action_id)
+
+    def do_door_demo(self) -> None:
+        from stonk_tui.screens.begin import BeginScreen
+
+        arguments = ["train", "--preset", "demo", "--detach"]
+        self.app.push_screen(BeginScreen("Start the demo", arguments), self._take_begun)
+
+    def _take_begun(self, begun: "Begun | None") -> None:
+        if begun is not None and begun.run is not None:
+            self.cockpit.attach(begun.run)
+        elif begun is not None and begun.problem:
+            self.notify(one_line(begun.problem, 400), severity="error", markup=False, timeout=20)
+
+    def do_door_real(self) -> None:
+        from stonk_tui.screens.real_run import RealRunScreen
+
+        self.app.push_screen(
+            RealRunScreen(configuration.preset(_REAL_PRESET)),
+            lambda goes_on: self._fill_in(_REAL_PRESET) if goes_on else None,
+        )
+
+    def do_door_folder(self) -> None:
+        from stonk_tui.screens.open_folder import OpenFolderScreen
+
+        self.app.push_screen(
+            OpenFolderScreen(), lambda run: self.cockpit.attach(run) if run else None
+        )
+
     def _fill_in(self, preset: str) -> None:
         from stonk_tui.screens.new_run import NewRunScreen
 
@@ -262,12 +300,14 @@ class RunsScreen(CockpitScreen):
     def why_not(self, action_id: str) -> str:
         """Why an action of this screen can do nothing now; empty when it can."""
         item = self.run_in_sight if self._is_composed else None
+        if action_id in ("filter_runs", "sort_runs"):
+            return "" if self._is_composed and self._listed else "there is no run yet"
         if action_id == "compare_runs":
             return "" if len(self._selected) > 1 else "select two runs or more with space"
-        if action_id == "delete_run":
-            if item is None:
-                return "there is no run under the cursor"
-            return "it is at work: stop it first" if item.state in GOING else ""
+        if item is None:
+            return "there is no run under the cursor"
+        if action_id == "delete_run" and item.state in GOING:
+            return "it is at work: stop it first"
         return ""
 
     def do_delete_run(self) -> None:
@@ -322,25 +362,3 @@ def ask_to_delete(item: Listed, plan: "Deletion") -> ConfirmScreen:
     lines += [line(consequence, "$warn", limit=300) for consequence in plan.consequences]
     question = Content.assemble("Delete ", line(item.run.id, limit=60), "?")
     return ConfirmScreen(question, Content("\n").join(lines), "delete it", "keep it")
-
-
-def _greeting() -> Content:
-    return Content("\n").join(
-        [
-            Content.styled("No run yet.", "bold $gold"),
-            "",
-            "Leave with q and type one of these:",
-            "",
-            Content.assemble(
-                ("  stonk-tui demo", "bold"),
-                ("              a small model learns, on any machine", "$quiet"),
-            ),
-            Content.assemble(
-                ("  stonk-tui train --preset stage1", "bold"),
-                ("   a real run; a GPU is wise", "$quiet"),
-            ),
-            Content.assemble(
-                ("  stonk-tui doctor", "bold"), ("            what this machine can do", "$quiet")
-            ),
-        ]
-    )

@@ -11,8 +11,11 @@ import pytest
 from textual.pilot import Pilot
 
 from engine.runs import devices
+from stonk_tui import doctor
 from stonk_tui.app import Cockpit
+from stonk_tui.screens import real_run
 from tests import recorded
+from tests.cockpit import test_doors as doors
 from tests.cockpit.helpers import MACHINE, settle, until
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -178,13 +181,27 @@ def test_new_run(
 ) -> None:
     monkeypatch.setattr(devices, "gpus", list)
     recorded.record(30, name="one", state="finished")
-    # The text loses its steps: a problem, its line and its field.
-    assert _compare(snap_compare, None, size, "n", "tab", "tab", "tab", "tab", "tab", "tab", "0")
+    # A run of no steps: the problem, its line and its field.
+    assert _compare(snap_compare, None, size, "n", *["tab"] * 7, "0")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, None, size)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_real_run_door(
+    snap_compare: SnapCompare, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "collect", doors.report)
+    monkeypatch.setattr(real_run, "downloads", lambda config: doors.DOWNLOADS)
+    assert _compare(snap_compare, None, size, "2")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_folder_door(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, None, size, "3", *"/no/such/run")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
