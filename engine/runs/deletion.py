@@ -127,8 +127,9 @@ def _needs(child: RunDirectory, promotion: dict[str, Any], parent: RunDirectory)
         file = child.stage1 / name
         if file.resolve().is_relative_to(inside):
             return "its policy is a link into this run"
-        is_whole = file.is_file() and isinstance(hashes, dict)
-        if not is_whole or checkpoint_names.sha256(file) != hashes.get(name):
+        if not isinstance(hashes, dict) or not file.is_file():
+            return "its own copy of the policy is not whole"
+        if checkpoint_names.sha256(file) != hashes.get(name):
             return "its own copy of the policy is damaged"
     return ""
 

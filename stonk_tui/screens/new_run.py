@@ -202,15 +202,18 @@ class NewRunScreen(ModalScreen[Made | None]):
         if self._text == run_form.preset_text(self._preset):
             self.dismiss(None)
             return
-        self.app.push_screen(
-            ConfirmScreen(
-                Content("Leave the form?"),
-                Content("The settings that were changed are lost."),
-                "leave",
-                "stay",
-            ),
-            lambda leaves: self.dismiss(None) if leaves else None,
+        question = ConfirmScreen(
+            Content("Leave the form?"),
+            Content("The settings that were changed are lost."),
+            "leave",
+            "stay",
         )
+
+        def leave(is_meant: bool | None) -> None:
+            if is_meant:
+                self.dismiss(None)
+
+        self.app.push_screen(question, leave)
 
     @on(Button.Pressed, "#switch")
     def action_switch(self) -> None:

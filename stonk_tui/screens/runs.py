@@ -326,11 +326,12 @@ class RunsScreen(CockpitScreen):
             self.post_message(DeletionPlanned(item, plan))
 
     def on_deletion_planned(self, event: DeletionPlanned) -> None:
+        def go_on(is_meant: bool | None) -> None:
+            if is_meant:
+                self._delete(event.item.run)
+
         if self.is_current:
-            self.app.push_screen(
-                ask_to_delete(event.item, event.plan),
-                lambda yes: self._delete(event.item.run) if yes else None,
-            )
+            self.app.push_screen(ask_to_delete(event.item, event.plan), go_on)
 
     @work(thread=True, exit_on_error=False, group="deletion")
     def _delete(self, run: RunDirectory) -> None:

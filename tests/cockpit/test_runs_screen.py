@@ -309,5 +309,5 @@ async def test_deletion_that_is_refused_is_explained() -> None:
     app = cockpit(None)
     async with opened(app) as pilot:
         await pilot.press("end", "D")
-        await until(pilot, lambda: "policy is damaged" in re.sub(r"[\s│]+", " ", text_of(app)))
+        await until(pilot, lambda: "policy is not whole" in re.sub(r"[\s│]+", " ", text_of(app)))
         assert parent.run.path.exists()
