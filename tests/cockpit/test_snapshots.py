@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from engine.runs import devices
 from stonk_tui import doctor
@@ -128,6 +129,9 @@ def _compare(
         for key in keys:
             await pilot.press(key)
             await settle(pilot)
+        for field in app.screen.query(Input):
+            # A cursor that blinks is in some pictures and not in others.
+            field.cursor_blink = False
         await settle(pilot)
 
     return snap_compare(app, terminal_size=size, run_before=be_ready)
