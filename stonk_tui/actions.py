@@ -17,7 +17,7 @@ from stonk_tui.modes import MODES, Mode
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
-Scope = Literal["app", "train", "runs", "rollouts", "rollout", "log"]
+Scope = Literal["app", "train", "runs", "compare", "rollouts", "rollout", "log"]
 
 PREFIX = "g"
 """The first of two keys."""
@@ -113,6 +113,26 @@ def _mode_action(mode: Mode) -> Action:
 
 def _nothing_moves(app: "Cockpit") -> str:
     return "" if app.movable is not None else "nothing in focus can be moved through"
+
+
+def _no_writing(app: "Cockpit") -> str:
+    """Why nothing new can be made."""
+    return "this cockpit was opened read-only" if app.read_only else ""
+
+
+def _no_deletion(app: "Cockpit") -> str:
+    """Why the run under the cursor cannot be deleted."""
+    return _no_writing(app) or _screen_says("delete_run")(app)
+
+
+def _screen_says(action_id: str) -> "Callable[[Cockpit], str]":
+    """The screen in sight knows whether its action can be done: its ``why_not`` is asked."""
+
+    def why_not(app: "Cockpit") -> str:
+        ask = getattr(app.screen, "why_not", None)
+        return str(ask(action_id)) if ask is not None else ""
+
+    return why_not
 
 
 _PANEL_HELP = (
@@ -366,7 +386,131 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy_prompt", "Y", "Y", "copy prompt", "Copy what the model saw.", "rollout"),
     # --- runs
     Action(
-        "attach", "enter", "⏎", "attach", "Watch the run under the cursor.", "runs", 1, "attach RUN"
+        "attach",
+        "enter",
+        "⏎",
+        "attach",
+        "Watch the run under the cursor.",
+        "runs",
+        1,
+        "attach RUN",
+        _screen_says("attach"),
+    ),
+    Action(
+        "filter_runs",
+        "slash",
+        "/",
+        "filter",
+        "Show some runs only: state:, stage:, ticker:, or a regular expression.",
+        "runs",
+        2,
+        why_not=_screen_says("filter_runs"),
+    ),
+    Action(
+        "sort_runs",
+        "greater_than_sign",
+        ">",
+        "sort",
+        "The next order: newest, reward, accuracy, step, state, name.",
+        "runs",
+        3,
+        why_not=_screen_says("sort_runs"),
+    ),
+    Action(
+        "reverse_runs",
+        "less_than_sign",
+        "<",
+        "turn",
+        "Turn the order around.",
+        "runs",
+        why_not=_screen_says("sort_runs"),
+    ),
+    Action(
+        "select_run",
+        "space",
+        "space",
+        "select",
+        "Select the run under the cursor, or not any more.",
+        "runs",
+        4,
+        why_not=_screen_says("select_run"),
+    ),
+    Action(
+        "compare_runs",
+        "v",
+        "v",
+        "compare",
+        "Lay the selected runs over each other in charts.",
+        "runs",
+        5,
+        why_not=_screen_says("compare_runs"),
+    ),
+    Action(
+        "new_run",
+        "n",
+        "n",
+        "new run",
+        "Fill in the settings of a new run, and prepare or start it.",
+        "runs",
+        6,
+        "train CONFIG",
+        _no_writing,
+    ),
+    Action(
+        "door_demo",
+        "1",
+        "1",
+        "demo",
+        "Start the demo: a small model learns on this machine.",
+        "runs",
+        cli="demo",
+        why_not=_no_writing,
+    ),
+    Action(
+        "door_real",
+        "2",
+        "2",
+        "real run",
+        "Look at what a real run needs, then fill in its settings.",
+        "runs",
+        cli="doctor",
+        why_not=_no_writing,
+    ),
+    Action(
+        "door_folder",
+        "3",
+        "3",
+        "open a folder",
+        "Watch a run by its folder, wherever it lies.",
+        "runs",
+    ),
+    Action(
+        "delete_run",
+        "D",
+        "D",
+        "delete",
+        "Delete the run under the cursor for good. Asks first.",
+        "runs",
+        7,
+        "delete RUN",
+        _no_deletion,
+    ),
+    # --- compare
+    Action(
+        "cursor_left", "left", "←", "earlier", "Read the curves off further left.", "compare", 1
+    ),
+    Action("cursor_right", "right", "→", "later", "Read them off further right.", "compare", 2),
+    Action("cursor_end", "end", "end", "newest", "Read off the newest figures.", "compare", 3),
+    Action(
+        "next_chart",
+        "tab",
+        "tab",
+        "next chart",
+        "The next chart, where there is room for one alone.",
+        "compare",
+        4,
+        why_not=_screen_says("next_chart"),
+        is_rare=True,
     ),
     # --- log
     Action(

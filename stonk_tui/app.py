@@ -176,6 +176,12 @@ class Cockpit(Habits):
                 self._machine_feed.start()
         self.switch_mode("train")
 
+    def forget(self, run: RunDirectory) -> None:
+        """Watch ``run`` no more: it has been deleted."""
+        if self.model is not None and self.model.run.path == run.path:
+            self._let_go()
+            self._feed = self._machine_feed = self.model = None
+
     def _let_go(self) -> None:
         gc.enable()
         if self._feed is not None:

@@ -227,6 +227,9 @@ def train(
     detach: Annotated[
         bool, typer.Option("--detach", help="Start, print the run id, and return.")
     ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Make the run, print its id, and start nothing.")
+    ] = False,
     max_hours: Annotated[
         float | None,
         typer.Option(
@@ -247,7 +250,7 @@ def train(
     chosen = {"schedule.max_hours": max_hours}
     overrides = _overrides(settings, model, quantize, device, chosen)
     if resume:
-        if preset or overrides:
+        if preset or overrides or prepare:
             raise typer.BadParameter(
                 "a run keeps the configuration it was started with; only RUN, --detach and "
                 "--allow-code go with --resume",
@@ -255,11 +258,19 @@ def train(
             )
         start.resume(config, detach=detach, allow_code=allow_code)
     elif config is None:
-        start.start_preset(preset or "stage1", overrides, detach=detach, allow_code=allow_code)
+        start.start_preset(
+            preset or "stage1",
+            overrides,
+            detach=detach,
+            prepare_only=prepare,
+            allow_code=allow_code,
+        )
     elif preset:
         raise typer.BadParameter("give a CONFIG or a --preset, not both", param_hint="--preset")
     else:
-        start.start_file(config, overrides, detach=detach, allow_code=allow_code)
+        start.start_file(
+            config, overrides, detach=detach, prepare_only=prepare, allow_code=allow_code
+        )
 
 
 @app.command()
@@ -313,6 +324,17 @@ def checkpoint(run: Run = None, timeout: Timeout = 60) -> None:
 def stop(run: Run = None, timeout: Timeout = 60) -> None:
     """Stop a run between two steps; its checkpoint is kept."""
     _command("stop", run, timeout)
+
+
+@app.command()
+def delete(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or an unambiguous part of it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run with its checkpoints; one that is at work is refused."""
+    from stonk_tui.commands.delete import delete as delete_run
+
+    delete_run(run, yes=yes)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from engine import config as configuration
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.policy.source import ensure_model, local_folder
-from engine.runs import devices, launcher, stage1
+from engine.runs import devices, directory, launcher, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
 from engine.runs.status import read_history
@@ -40,6 +40,23 @@ def start(config: RunConfig, *, allow_code: bool = False) -> RunDirectory:
     config = anchored(config, allow_code=allow_code)
     _check(config)
     return _launch_whole(lambda: launcher.launch(config))
+
+
+def make(config: RunConfig, *, allow_code: bool = False) -> RunDirectory:
+    """Check settings and data, and make a run that waits to be started; fetches no model.
+
+    Args:
+        allow_code: see ``start``.
+
+    Raises:
+        UserError: see ``start``; device and model are looked at when it is started.
+    """
+    if config.stage == "II":
+        raise stage1.needs_promotion()
+    config = anchored(config, allow_code=allow_code)
+    _check_home()
+    _check_data(config)
+    return directory.prepare(config)
 
 
 def anchored(config: RunConfig, *, allow_code: bool = False) -> RunConfig:
@@ -111,11 +128,15 @@ def _check(config: RunConfig) -> None:
     launcher.refuse_busy_device(device)
     if others := devices.others_on(device):
         note(one_line(others))
+    _check_data(config)
+    with progress_display() as progress:
+        ensure_model(config.model.id, progress=progress)
+
+
+def _check_data(config: RunConfig) -> None:
     from engine.direction_call import DirectionCall
 
     DirectionCall.from_config(config)
-    with progress_display() as progress:
-        ensure_model(config.model.id, progress=progress)
 
 
 def _check_home() -> None:

@@ -9,6 +9,7 @@
   checkpoints/   step-000100/ ...
   best_model     name of the best checkpoint by validation reward
   promotion.json, stage1/   in a Stage II run: see engine.runs.stage1
+  prepared       in a Stage I run that was made without being started
 """
 
 import datetime as dt
@@ -32,6 +33,9 @@ from engine.config import SCHEMA_VERSION, RunConfig
 from engine.errors import UserError
 from engine.runs.home import runs_directory, socket_directory
 from engine.text import one_line
+
+PREPARED = "prepared"
+"""File in a Stage I run that was made to be started later."""
 
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,80}")
 
@@ -70,8 +74,9 @@ class RunDirectory:
 
     @property
     def is_prepared(self) -> bool:
-        """Promoted and never started: its configuration may still be edited."""
-        return self.promotion.exists() and not (self.path / "worker.json").exists()
+        """Made by a promotion or by ``prepare``, and never started: it may still be edited."""
+        waits = self.promotion.exists() or (self.path / PREPARED).exists()
+        return waits and not (self.path / "worker.json").exists()
 
     @property
     def socket(self) -> Path:
@@ -237,6 +242,15 @@ def create(
             fix="free some space or set STONK_HOME to a folder you can write to",
         ) from error
     raise UserError("too many runs started in the same second", where=str(parent))
+
+
+def prepare(config: RunConfig) -> RunDirectory:
+    """Make the directory of a new run that waits to be started.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    return create(config, fill=lambda run: write_atomically(run.path / PREPARED, ""))
 
 
 def list_runs() -> list[RunDirectory]:

@@ -191,6 +191,55 @@ class StoreReader:
         """End the query that another thread has running; it raises UserError there."""
         self._connection.interrupt()
 
+    def span(self) -> tuple[int, int]:
+        """First and last ``seq`` of the log; (0, 0) where it is empty."""
+        ((first, last),) = self._all("SELECT min(seq), max(seq) FROM events")
+        return first or 0, last or 0
+
+    def of_kind(
+        self, kind: str, first: int, last: int, limit: int, *, newest: bool = False
+    ) -> list[Event]:
+        """At most ``limit`` events of ``kind`` with ``first <= seq <= last``.
+
+        Args:
+            kind: only events of this kind.
+            first: together with ``last`` this bounds how much of the log is looked at.
+            last: see ``first``.
+            limit: rows at most.
+            newest: the last ones, newest first, instead of the first ones.
+        """
+        rows = self._all(
+            "SELECT seq, attempt, time, kind, step, payload FROM events"
+            " WHERE seq BETWEEN ? AND ? AND kind = ? AND superseded = 0"
+            f" ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
+            (first, last, kind, limit),
+        )
+        return [
+            Event(seq, attempt, time, name, step, from_json(payload, cache_strings="keys"))
+            for seq, attempt, time, name, step, payload in rows
+        ]
+
+    def newest_subjects(self, limit: int) -> list[Mapping[str, Any]]:
+        """What the newest prompts were about, newest first."""
+        rows = self._all("SELECT subject FROM prompts ORDER BY id DESC LIMIT ?", (limit,))
+        return [from_json(subject, cache_strings="keys") for (subject,) in rows]
+
+    def metrics(
+        self, kind: str, names: Sequence[str], after: int = 0, limit: int = 2000
+    ) -> list[tuple[int, int, tuple[Any, ...]]]:
+        """(seq, step, values of ``names``) of events of ``kind`` with ``seq > after``, in order.
+
+        The values alone leave SQLite, so that this reads a long run several times as fast as
+        ``events``; one that is missing is None.
+        """
+        columns = "".join(", json_extract(payload, ?)" for _ in names)
+        rows = self._all(
+            f"SELECT seq, step{columns} FROM events"
+            " WHERE seq > ? AND kind = ? AND superseded = 0 ORDER BY seq LIMIT ?",
+            (*(f'$.metrics."{name}"' for name in names), after, kind, limit),
+        )
+        return [(seq, step, tuple(values)) for seq, step, *values in rows]
+
     def close(self) -> None:
         """Release the database."""
         self._connection.close()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import config as configuration
+from engine.config import RunConfig
 from engine.errors import UserError
 from engine.presets import PRESETS
 from engine.runs import directory
@@ -15,19 +16,26 @@ from stonk_tui.commands.output import note, say
 
 
 def start_preset(
-    name: str, overrides: Sequence[str], *, detach: bool, allow_code: bool = False
+    name: str,
+    overrides: Sequence[str],
+    *,
+    detach: bool,
+    prepare_only: bool = False,
+    allow_code: bool = False,
 ) -> None:
-    """Start a run from a named configuration.
+    """Start a run from a named configuration, or only make it.
 
     Raises:
         UserError: unknown preset or bad setting, or see ``prepare.start``.
     """
     config = configuration.with_overrides(configuration.preset(name), overrides)
-    _run(lambda: prepare.start(config, allow_code=allow_code), detach=detach, previous_attempts=0)
+    _start(config, detach=detach, prepare_only=prepare_only, allow_code=allow_code)
 
 
-def start_file(path: str, overrides: Sequence[str], *, detach: bool, allow_code: bool) -> None:
-    """Start a run from a configuration file.
+def start_file(
+    path: str, overrides: Sequence[str], *, detach: bool, prepare_only: bool, allow_code: bool
+) -> None:
+    """Start a run from a configuration file, or only make it.
 
     Raises:
         UserError: unreadable file or bad setting, or see ``prepare.start``.
@@ -37,7 +45,7 @@ def start_file(path: str, overrides: Sequence[str], *, detach: bool, allow_code:
             "there is no such file", where=path, fix=f"for the preset use --preset {path}"
         )
     config = configuration.load(Path(path), overrides)
-    _run(lambda: prepare.start(config, allow_code=allow_code), detach=detach, previous_attempts=0)
+    _start(config, detach=detach, prepare_only=prepare_only, allow_code=allow_code)
 
 
 def resume(name: str | None, *, detach: bool, allow_code: bool) -> None:
@@ -53,6 +61,15 @@ def resume(name: str | None, *, detach: bool, allow_code: bool) -> None:
         detach=detach,
         previous_attempts=attempts,
     )
+
+
+def _start(config: RunConfig, *, detach: bool, prepare_only: bool, allow_code: bool) -> None:
+    if prepare_only:
+        run = prepare.make(config, allow_code=allow_code)
+        note(f"edit {run.path / 'run.yaml'} if you like; `stonk-tui train --resume {run.id}`")
+        say(run.id)
+        return
+    _run(lambda: prepare.start(config, allow_code=allow_code), detach=detach, previous_attempts=0)
 
 
 def _run(launch: Callable[[], RunDirectory], *, detach: bool, previous_attempts: int) -> None:

@@ -41,6 +41,7 @@ _SCOPES: tuple[tuple[actions.Scope, str], ...] = (
     ("rollouts", "Rollouts"),
     ("rollout", "A rollout"),
     ("runs", "Runs"),
+    ("compare", "Runs compared"),
     ("log", "Log"),
 )
 

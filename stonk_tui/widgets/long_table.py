@@ -33,15 +33,6 @@ class LongTable(Table):
         end: int
         """The row after the last of them."""
 
-    @dataclass
-    class Moved(Message):
-        """The cursor is on another row."""
-
-        table: "LongTable"
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, LongTable.Moved)
-
     def __init__(self, columns: Sequence[Column], *, empty: str = "", id: str | None = None):
         super().__init__(columns, empty=empty, id=id)
         self._ids: array[int] = array("q")
@@ -82,7 +73,7 @@ class LongTable(Table):
         self.virtual_size = Size(0, len(ids) + 1)
         top = self.scroll_offset.y + moved if stays else 0
         self.scroll_to(y=max(0, top), animate=False)
-        self.post_message(self.Moved(self))
+        self.post_message(self.Moved(self, self.cursor_key or ""))
         self.refresh()
 
     def fill(self, rows: Mapping[int, Row]) -> None:
@@ -97,10 +88,6 @@ class LongTable(Table):
     def forget(self) -> None:
         """Drop all rows that were read: they would be others now."""
         self._read.clear()
-
-    def go_to(self, index: int) -> None:
-        super().go_to(index)
-        self.post_message(self.Moved(self))
 
     def render_line(self, y: int) -> Strip:
         index = y - 1 + self.scroll_offset.y

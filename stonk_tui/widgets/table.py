@@ -29,6 +29,8 @@ class Column:
     align: Literal["left", "right"] = "left"
     optional: int = 0
     """Least table width at which the column is shown."""
+    below: int = 0
+    """Width from which on it is not shown any more; 0: always shown."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,38 @@ class Table(ScrollView, can_focus=True):
         def control(self) -> "Table":
             return self.table
 
-    def __init__(self, columns: Sequence[Column], *, empty: str = "", id: str | None = None):
+    @dataclass
+    class Moved(Message):
+        """The cursor stands on another row."""
+
+        table: "Table"
+        key: str
+
+        @property
+        def control(self) -> "Table":
+            return self.table
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, Table.Moved)
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        empty: str = "",
+        id: str | None = None,
+        follows: bool = True,
+    ) -> None:
+        """Make an empty table.
+
+        Args:
+            columns: from left to right.
+            empty: what stands where there are no rows.
+            id: of the widget.
+            follows: whether a cursor on the first row stays there, whatever row that is.
+        """
         super().__init__(id=id)
+        self._follows = follows
         self._columns = tuple(columns)
         self._rows: tuple[Row, ...] = ()
         self._cursor = 0
@@ -124,15 +156,18 @@ class Table(ScrollView, can_focus=True):
             return
         key, old_cursor = self.cursor_key, self._cursor
         self._rows = new
-        if old_cursor > 0 and key is not None:
+        if (old_cursor > 0 or not self._follows) and key is not None:
             positions = {row.key: index for index, row in enumerate(new)}
             self._cursor = min(positions.get(key, old_cursor), max(0, len(new) - 1))
             moved = self._cursor - old_cursor
         else:
             self._cursor, moved = 0, 0
+        self._tell_if_moved(key)
         self.virtual_size = Size(0, len(new) + 1)
         if moved and self.scroll_offset.y:
             self.scroll_to(y=self.scroll_offset.y + moved, animate=False)
+        if not self._follows:
+            self._keep_in_sight()
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -206,21 +241,31 @@ class Table(ScrollView, can_focus=True):
         """Put the cursor on a row and bring it into sight."""
         if not self.num_rows:
             return
+        before = self.cursor_key
         self._cursor = min(max(0, index), self.num_rows - 1)
+        self._tell_if_moved(before)
+        self._keep_in_sight()
+        self.refresh()
+
+    def _keep_in_sight(self) -> None:
         body = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self._cursor < top:
             self.scroll_to(y=self._cursor, animate=False)
         elif self._cursor >= top + body:
             self.scroll_to(y=self._cursor - body + 1, animate=False)
-        self.refresh()
+
+    def _tell_if_moved(self, before: str | None) -> None:
+        key = self.cursor_key
+        if key is not None and key != before:
+            self.post_message(self.Moved(self, key))
 
     def _layout(self, width: int) -> list[tuple[int, Column, int]]:
         """(index, column, width) of the columns that are shown."""
         chosen = [
             (index, column)
             for index, column in enumerate(self._columns)
-            if width >= column.optional
+            if width >= column.optional and not 0 < column.below <= width
         ]
         fixed = sum(column.width for _, column in chosen) + len(chosen) - 1
         rest = max(0, width - fixed)

@@ -14,6 +14,7 @@ from stonk_tui import actions, keymap, modes
 from stonk_tui.app import Cockpit
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens import confirm
+from stonk_tui.screens.compare import CompareScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen, help_text
 from stonk_tui.screens.log import LogScreen
@@ -31,6 +32,7 @@ OWNERS: dict[str, type] = {
     "train": TrainScreen,
     "runs": RunsScreen,
     "rollouts": RolloutsScreen,
+    "compare": CompareScreen,
     "rollout": RolloutScreen,
     "log": LogScreen,
 }
@@ -61,7 +63,7 @@ def test_every_key_of_a_screen_comes_from_the_table(scope: str) -> None:
 
 def test_no_key_means_two_things_on_one_screen() -> None:
     anywhere = _keys("app")
-    for scope in ("train", "runs", "rollouts", "rollout", "log"):
+    for scope in OWNERS.keys() - {"app"}:
         keys = _keys(scope)
         assert len(keys) == len(set(keys))
         assert not set(keys) & set(anywhere)

@@ -687,3 +687,28 @@ def test_real_cockpit_is_left_with_q_and_the_run_goes_on(
     after = drawn.rpartition("\x1b[?1049l")[2]
     assert f"run {run.id} goes on (training); come back with" in after
     assert server.commands.empty()
+
+
+def test_prepared_run_waits_and_its_settings_can_be_edited() -> None:
+    result = invoke("train", "--preset", "demo", "--set", "seed=3", "--prepare")
+    assert result.exit_code == 0, result.output
+    run = directory.find(result.stdout.splitlines()[-1])
+    assert f"stonk-tui train --resume {run.id}" in result.stderr
+    assert run.is_prepared
+    assert run.worker() is None
+    assert run.config().seed == 3
+    # Anchored and frozen as every run is.
+    assert run.config().reward.frozen is not None
+    assert '"state": "prepared"' in invoke("status", run.id, "--json").stdout
+    assert invoke("train", run.id, "--resume", "--prepare").exit_code == 2
+
+
+def test_what_is_refused_is_not_prepared() -> None:
+    refused = (
+        ("--preset", "stage2"),
+        ("--preset", "demo", "--set", "data.source=ohlcv:/no/such/folder"),
+        ("--preset", "demo", "--set", "reward.scheme=/no/such.yaml"),
+    )
+    for arguments in refused:
+        assert invoke("train", *arguments, "--prepare").exit_code == 2
+    assert directory.list_runs() == []

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
+from engine.runs import devices
+from stonk_tui import doctor
 from stonk_tui.app import Cockpit
+from stonk_tui.screens import real_run
 from stonk_tui.settings import Settings
 from stonk_tui.themes import PALETTES
 from tests import recorded
+from tests.cockpit import test_doors as doors
 from tests.cockpit.helpers import MACHINE, settle, until, until_rows_are_read
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -137,6 +142,9 @@ def _compare(
         for key in keys:
             await pilot.press(key)
             await settle(pilot)
+        for field in app.screen.query(Input):
+            # A cursor that blinks is in some pictures and not in others.
+            field.cursor_blink = False
         await until_rows_are_read(pilot)
 
     return snap_compare(app, terminal_size=size, run_before=be_ready)
@@ -190,8 +198,53 @@ def test_runs_screen(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_runs_compared(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    for seed, (name, steps) in enumerate((("one", 60), ("two", 20), ("three", 40))):
+        recording = recorded.new_run(name)
+        recording.random.seed(seed)
+        recording.starts()
+        recording.is_loaded()
+        recording.validates()
+        recording.trains(steps, every=20)
+        recording.state("finished")
+        recording.closes()
+    assert _compare(snap_compare, None, size, "space", "j", "space", "j", "space", "v", "left")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_runs_filtered(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    recorded.record(60, name="one", state="finished")
+    recorded.record(20, name="two", state="stale")
+    assert _compare(snap_compare, None, size, "space", "slash", *"state:finish stage:4")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_new_run(
+    snap_compare: SnapCompare, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "gpus", list)
+    recorded.record(30, name="one", state="finished")
+    # A run of no steps: the problem, its line and its field.
+    assert _compare(snap_compare, None, size, "n", *["tab"] * 7, "0")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_runs_screen_without_a_run_greets(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, None, size)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_real_run_door(
+    snap_compare: SnapCompare, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "collect", doors.report)
+    monkeypatch.setattr(real_run, "downloads", lambda config: doors.DOWNLOADS)
+    assert _compare(snap_compare, None, size, "2")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_folder_door(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, None, size, "3", *"/no/such/run")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

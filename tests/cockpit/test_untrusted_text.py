@@ -19,8 +19,9 @@ from textual.app import App
 from textual.color import Color
 from textual.widgets import Button, Input
 
+from engine.config import RunConfig
 from engine.runs.store import RolloutRecord
-from engine.task import ComponentScore
+from engine.task import ComponentScore, Json
 from stonk_tui.screens.log import tail
 from stonk_tui.widgets.text import OutputFilter, line, shown
 from tests import recorded
@@ -41,6 +42,7 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "rollout": ("enter", "x"),
     "log": ("g", "l"),
     "runs": ("g", "r"),
+    "new run": ("g", "r", "n"),
     "help": ("question_mark",),
     "stop": ("S",),
     "palette": ("ctrl+p",),
@@ -204,8 +206,44 @@ async def test_hostile_record_of_a_promotion_is_inert() -> None:
         await until(pilot, lambda: "from [/INST]" in text_of(app))
         _assert_inert(app)
         await pilot.press("g", "r")
-        await until(pilot, lambda: "from [/INST]" in text_of(app))
+        await until(pilot, lambda: "parent [/INST]" in text_of(app))
         _assert_inert(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+async def test_hostile_settings_are_inert_in_table_filter_and_comparison(
+    size: tuple[int, int],
+) -> None:
+    for name in ("one", "two"):
+        recording = recorded.new_run(name)
+        settings = recording.run.config().model_dump()
+        settings["model"]["id"] = f"{name} {HOSTILE}"
+        settings["data"]["source"] = f"{name} {HOSTILE}"
+        recording.run.write_config(RunConfig.model_validate(settings))
+        recording.starts()
+        recording.state("training", HOSTILE)
+        recording.trains(2)
+        recording.state("failed", HOSTILE)
+        recording.store.rollouts(3, [_rollout_about(HOSTILE)])
+        recording.closes()
+    app = cockpit(None)
+    async with opened(app, size) as pilot:
+        _assert_inert(app)
+        await pilot.press("slash")
+        app.screen.query_one(Input).value = HOSTILE
+        await until(pilot, lambda: "→ longer than" in text_of(app) or "taken as" in text_of(app))
+        _assert_inert(app)
+        await pilot.press("escape", "space", "j", "space", "v")
+        await until(pilot, lambda: "rewards are not on one scale" in text_of(app))
+        _assert_inert(app)
+        await pilot.press("escape", "D")
+        await until(pilot, lambda: "Nothing brings it back" in text_of(app))
+        _assert_inert(app)
+
+
+def _rollout_about(ticker: str) -> RolloutRecord:
+    subject: dict[str, Json] = {"ticker": ticker}
+    return RolloutRecord(0, 0, "", subject, "", 1, True, 0.0, 0.0, {}, (), ())
 
 
 async def test_new_alarm_and_lights_with_hostile_text_are_inert_toasts() -> None:
