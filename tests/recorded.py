@@ -189,6 +189,13 @@ class Recording:
         off = {"name": name, "on": False, "title": title, "explanation": "", "advice": ""}
         self.store.event("alarm", {**off, "value": None, "threshold": None}, step=self.step)
 
+    def sets(self, name: str, old: Json, new: Json, *, by: str = "user") -> None:
+        """A setting changes between two steps."""
+        changes: list[Json] = [{"name": name, "old": old, "new": new}]
+        self.store.event(
+            "settings", {"changes": changes, "by": by, "command": "one"}, step=self.step
+        )
+
     def lights_all(self, power: int = 9001) -> None:
         """One more validation, after which all four indicators are on."""
         indicators: list[Json] = [
