@@ -189,6 +189,17 @@ ACTIONS: tuple[Action, ...] = (
         "train",
         1,
     ),
+    Action(
+        "settings",
+        "s",
+        "s",
+        "settings",
+        "Change learning rate, KL coefficient, temperature or cadence from the next step on.",
+        "train",
+        6,
+        "set RUN KEY=VALUE",
+        _no_run,
+    ),
     # --- a rollout
     Action("next_sample", "n", "n", "next", "The next answer to the same prompt.", "rollout", 1),
     Action("previous_sample", "N", "N", "previous", "The answer before.", "rollout", 2),

@@ -586,10 +586,13 @@ def record(steps: int = 128, *, name: str = "demo", state: str = "training") -> 
     recording.validates()
     recording.trains(steps)
     if state not in ("training", "stale"):
-        details = {"failed": "CUDA out of memory: 11.2 of 12.0 GiB are taken"}
+        details = {
+            "failed": "CUDA out of memory: 11.2 of 12.0 GiB are taken",
+            "stopped": "stopped by command",
+        }
         recording.state(state, details.get(state, ""))
     recording.closes()
-    if state not in ("stale", "failed", "finished"):
+    if state not in ("stale", "failed", "finished", "stopped"):
         recording.run.record_worker()
     (recording.run.log).write_text("loading smollm2-135m\nadapter: 4.9 M parameters\n")
     return recording

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from engine.runs import live_settings, stage1
 from engine.config import RunConfig
+from engine.runs import live_settings, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import StoreReader

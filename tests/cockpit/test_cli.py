@@ -465,7 +465,7 @@ def obey_set(living: tuple[RunDirectory, EventStore, ControlServer]) -> None:
     """Act on the next ``set`` as the training loop does."""
     run, store, server = living
     command = server.commands.get(timeout=20)
-    config, changes = live_settings.plan(run.config(), command.payload["changes"])
+    _, changes = live_settings.plan(run.config(), command.payload["changes"])
     store.event(
         "settings",
         {"changes": [vars(one) for one in changes], "by": "user", "command": command.id},
