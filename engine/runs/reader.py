@@ -95,8 +95,6 @@ class StoreReader:
             " WHERE seq > ? AND superseded = 0 ORDER BY seq LIMIT ?",
             (after, limit),
         )
-        # A cockpit that attaches reads thousands of these before its first paint, and this parser
-        # takes a third of the time of the standard one.
         return [_event(row) for row in rows]
 
     def events_of(self, kind: str) -> list[Event]:
@@ -149,8 +147,10 @@ class StoreReader:
 
 
 def _event(row: tuple[Any, ...]) -> Event:
-    *columns, payload = row
-    return Event(*columns, from_json(payload, cache_strings="keys"))
+    seq, attempt, time, kind, step, payload = row
+    # A cockpit that attaches reads thousands of these before its first paint, and this parser
+    # takes a third of the time of the standard one.
+    return Event(seq, attempt, time, kind, step, from_json(payload, cache_strings="keys"))
 
 
 def _rollout(row: tuple[Any, ...]) -> Rollout:
