@@ -11,6 +11,8 @@ from engine.runs.launcher import launch, relaunch
 from engine.runs.reader import Event, StoreReader
 from engine.runs.status import effective_state, read_history
 
+_OVER = ("finished", "failed")
+
 
 def run_to_end(config: RunConfig) -> RunDirectory:
     """Start a run and wait for its end."""
@@ -25,7 +27,7 @@ def continue_to_end(config: RunConfig) -> RunDirectory:
     for run in directory.list_runs():
         found = run.config()
         if found.model_copy(update={"model": config.model}) == config:
-            if run.worker() is None and read_history(run).state not in TERMINAL_STATES:
+            if run.worker() is None and read_history(run).state not in _OVER:
                 relaunch(run)
             return wait(run)
     return run_to_end(config)

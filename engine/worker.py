@@ -74,10 +74,10 @@ def _work(run: RunDirectory) -> int:
                 signal.SIGTERM, lambda *_: control.request_stop("the worker was told to end")
             )
             stack.enter_context(_device_held(run, config.model.device))
-            reason = _train(run, config, store, control)
+            state, reason = _train(run, config, store, control)
         if promotion is not None:
             _export_statistics(run, store)
-        store.event("state", {"state": "finished", "detail": reason})
+        store.event("state", {"state": state, "detail": reason})
         return 0
     except (UserError, RunFailedError) as error:
         store.event("state", {"state": "failed", "detail": one_line(str(error), 500)})
@@ -94,8 +94,10 @@ def _work(run: RunDirectory) -> int:
         store.close()
 
 
-def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Control) -> str:
-    """Load, warm up or resume, train; returns why it ended."""
+def _train(
+    run: RunDirectory, config: RunConfig, store: EventStore, control: Control
+) -> tuple[str, str]:
+    """Load, warm up or resume, train; returns the state in which it ended, and why."""
     if note := devices.others_on(config.model.device):
         store.event("notice", {"level": "warning", "text": note})
     progress = _ProgressEvents(store)
@@ -184,9 +186,10 @@ def _train(run: RunDirectory, config: RunConfig, store: EventStore, control: Con
             text = "warmed up" + (" (taken from an earlier run)" if was_cached else "")
             store.event("notice", {"level": "info", "text": text})
             freeze_reference(policy.model)
-        return loop.train(training, control)
+        ending = loop.train(training, control)
     except StopRequestedError as stop:
-        return f"{stop}, before the first GRPO step"
+        return "stopped", f"{stop}, before the first GRPO step"
+    return ending.state, ending.reason
 
 
 def _export_statistics(run: RunDirectory, store: EventStore) -> None:

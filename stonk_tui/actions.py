@@ -322,6 +322,17 @@ ACTIONS: tuple[Action, ...] = (
         "train",
         1,
     ),
+    Action(
+        "settings",
+        "s",
+        "s",
+        "settings",
+        "Change learning rate, KL coefficient, temperature or cadence from the next step on.",
+        "train",
+        6,
+        "set RUN KEY=VALUE",
+        _no_run,
+    ),
     Action("find_rollouts", "slash", "/", "filter", "Find rollouts among all of the run.", "train"),
     # --- rollouts
     Action(

@@ -13,6 +13,7 @@ MAX_CHARACTERS = 160
 _ENDED = {
     "failed": "has failed",
     "finished": "has finished",
+    "stopped": "was stopped",
     "stale": "has lost its worker",
 }
 

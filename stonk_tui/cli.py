@@ -326,6 +326,25 @@ def stop(run: Run = None, timeout: Timeout = 60) -> None:
     _command("stop", run, timeout)
 
 
+@app.command("set")
+def set_(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [KEY=VALUE]...",
+            help="Run id or an unambiguous part of it, the newest if left out; then settings, "
+            "such as learning_rate=5e-5. Without settings those that can change are listed.",
+        ),
+    ] = None,
+    timeout: Timeout = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Change settings of a run from its next step on, all of them or none."""
+    from stonk_tui.commands.live_settings import change
+
+    change(arguments or (), timeout, as_json=as_json)
+
+
 @app.command()
 def delete(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id or an unambiguous part of it.")],

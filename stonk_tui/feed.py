@@ -17,7 +17,7 @@ from textual.message import Message
 
 from engine.config import RunConfig
 from engine.errors import UserError
-from engine.runs import stage1
+from engine.runs import live_settings, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import Event, Rollout, StoreReader
@@ -101,6 +101,17 @@ class RunModel:
         if self.problem and self.history.last_seq == 0:
             return "unreadable", self.problem
         return effective_state(self.run, self.history, alive=self.alive)
+
+    @property
+    def in_force(self) -> RunConfig | None:
+        """The configuration as it is now: as the run was started, with the changes since."""
+        if self.config is None:
+            return None
+        try:
+            return live_settings.in_force(self.config, live_settings.newest(self.history.settings))
+        except UserError:
+            # Another version may know settings that this one does not.
+            return self.config
 
     @property
     def commandable(self) -> bool:

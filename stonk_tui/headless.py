@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from engine.errors import RunFailedError
+from engine.runs import live_settings
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import Event, StoreReader
@@ -119,6 +120,8 @@ class Lines:
             if history.state in ("evaluating", self._state):
                 return None
             self._state = history.state
+        if event.kind == "settings":
+            return "\n".join(one_line(str(one.change)) for one in live_settings.made(event))
         if event.kind in _LOGGED:
             said = history.log[-1]
             mark = f"{said.level}: " if said.level in ("warning", "error") else ""
@@ -162,13 +165,13 @@ def step_line(history: History) -> str:
 
 
 def summary(run: RunDirectory, history: History) -> str:
-    """How a finished run ended, and where its files are."""
+    """How a run ended, finished or stopped, and where its files are."""
     of = f" of {history.max_steps}" if history.max_steps else ""
     took = ""
     if history.started is not None and history.last_time is not None:
         took = f" after {duration(history.last_time - history.started)}"
     detail = f" ({one_line(history.detail)})" if history.detail else ""
-    rows = [("finished", f"step {history.step}{of}{took}{detail}")]
+    rows = [(history.state, f"step {history.step}{of}{took}{detail}")]
     if rewards := history.series.get("reward/total"):
         window = max(1, min(_WINDOW, len(rewards.values) // 2))
         first = sum(rewards.values[:window]) / window
@@ -184,7 +187,10 @@ def summary(run: RunDirectory, history: History) -> str:
     rows += [
         ("run", str(run.path)),
         ("log", str(run.log)),
-        ("next", f"stonk-tui attach {run.id}"),
+        (
+            "next",
+            f"stonk-tui {'train --resume' if history.state == 'stopped' else 'attach'} {run.id}",
+        ),
     ]
     return "\n".join(f"{name:<10}  {text}" for name, text in rows)
 

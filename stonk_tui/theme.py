@@ -29,6 +29,7 @@ STATES: dict[str, Look] = {
     "evaluating": Look("◎", "evaluating", "$secondary"),
     "stopping": Look("◍", "stopping", "$warn"),
     "finished": Look("✓", "finished", "$good"),
+    "stopped": Look("■", "stopped", "$warn"),
     "failed": Look("✗", "failed", "$bad"),
     "unreadable": Look("!", "unreadable", "$bad"),
     "stale": Look("◇", "stale", "$bad"),

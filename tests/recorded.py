@@ -189,6 +189,13 @@ class Recording:
         off = {"name": name, "on": False, "title": title, "explanation": "", "advice": ""}
         self.store.event("alarm", {**off, "value": None, "threshold": None}, step=self.step)
 
+    def sets(self, name: str, old: Json, new: Json, *, by: str = "user") -> None:
+        """A setting changes between two steps."""
+        changes: list[Json] = [{"name": name, "old": old, "new": new}]
+        self.store.event(
+            "settings", {"changes": changes, "by": by, "command": "one"}, step=self.step
+        )
+
     def lights_all(self, power: int = 9001) -> None:
         """One more validation, after which all four indicators are on."""
         indicators: list[Json] = [
@@ -579,10 +586,13 @@ def record(steps: int = 128, *, name: str = "demo", state: str = "training") -> 
     recording.validates()
     recording.trains(steps)
     if state not in ("training", "stale"):
-        details = {"failed": "CUDA out of memory: 11.2 of 12.0 GiB are taken"}
+        details = {
+            "failed": "CUDA out of memory: 11.2 of 12.0 GiB are taken",
+            "stopped": "stopped by command",
+        }
         recording.state(state, details.get(state, ""))
     recording.closes()
-    if state not in ("stale", "failed", "finished"):
+    if state not in ("stale", "failed", "finished", "stopped"):
         recording.run.record_worker()
     (recording.run.log).write_text("loading smollm2-135m\nadapter: 4.9 M parameters\n")
     return recording

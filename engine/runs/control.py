@@ -14,16 +14,32 @@ import socket
 import struct
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.errors import UserError
+from engine.runs import live_settings
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from engine.text import one_line
 
-VERBS = ("pause", "resume", "checkpoint", "stop")
+
+def _nothing(payload: Mapping[str, Any]) -> str:
+    return "it takes no payload" if payload else ""
+
+
+SHAPES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "pause": _nothing,
+    "resume": _nothing,
+    "checkpoint": _nothing,
+    "stop": _nothing,
+    "set": live_settings.shape_problem,
+}
+"""By verb: what is wrong with the shape of a payload, empty where nothing is. Whether its values
+make sense is for the training loop to say."""
+VERBS = tuple(SHAPES)
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FRAME_BYTES = 64 * 1024
 _TIMEOUT_SECONDS = 5.0
@@ -35,6 +51,7 @@ class Command:
 
     id: str
     verb: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ControlServer:
@@ -101,19 +118,28 @@ class ControlServer:
         try:
             request = json.loads(frame)
             identifier, verb = request["id"], request["verb"]
+            payload = request.get("payload", {})
             valid = bool(_IDENTIFIER.fullmatch(identifier)) and verb in VERBS
+            valid = valid and isinstance(payload, dict)
         except (ValueError, KeyError, TypeError, RecursionError):
             valid = False
         if not valid:
             return {"ok": False, "message": f"expected an id and a verb of {', '.join(VERBS)}"}
-        if self._store.command(identifier, verb, {}):
-            self.commands.put(Command(identifier, verb))
+        if problem := SHAPES[verb](payload):
+            return {"ok": False, "message": f"{verb}: {problem}"}
+        if self._store.command(identifier, verb, payload):
+            self.commands.put(Command(identifier, verb, payload))
             return {"ok": True, "id": identifier, "message": "accepted"}
         return {"ok": True, "id": identifier, "message": "accepted before"}
 
 
-def send(run: RunDirectory, verb: str) -> str:
+def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None) -> str:
     """Send one command; returns its id once the worker has it on disk.
+
+    Args:
+        run: whose worker is meant.
+        verb: one of ``VERBS``.
+        payload: what the verb needs to know.
 
     Raises:
         UserError: no worker listens, or it refused.
@@ -124,7 +150,7 @@ def send(run: RunDirectory, verb: str) -> str:
     try:
         with client:
             client.connect(str(run.socket))
-            _send(client, {"id": identifier, "verb": verb})
+            _send(client, {"id": identifier, "verb": verb, "payload": dict(payload or {})})
             reply = json.loads(next(_frames(client), b""))
     except (OSError, ValueError) as error:
         raise UserError(

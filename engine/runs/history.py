@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.runs import live_settings
+from engine.runs.live_settings import Changed
 from engine.runs.reader import Event
 
-TERMINAL_STATES = ("finished", "failed")
+TERMINAL_STATES = ("finished", "stopped", "failed")
 STATES = (
     "prepared",
     "starting",
@@ -135,6 +137,8 @@ class History:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     best: str | None = None
     progress: Progress | None = None
+    settings: list[Changed] = field(default_factory=list)
+    """Changes of settings while the run trained, oldest first."""
     log: list[LogLine] = field(default_factory=list)
     _marks: list[_Mark] = field(default_factory=list, repr=False)
     """One for each kept checkpoint and for each step since the newest."""
@@ -172,10 +176,13 @@ class History:
             # The validation itself is what is worth a line.
             return
         level = {"failed": "error", "finished": "good"}.get(self.state, "info")
+        words = self.state.replace("_", " ")
         if self.state == "paused" and self.detail:
             # Nobody asked for that one.
             level = "warning"
-        text = self.state.replace("_", " ") + (f": {self.detail}" if self.detail else "")
+        # "stopped by command" says what "stopped: stopped by command" does.
+        says_so = self.detail.startswith(f"{words} ")
+        text = self.detail if says_so else words + (f": {self.detail}" if self.detail else "")
         self._say(event, level, text)
 
     def _on_progress(self, event: Event, payload: Mapping[str, Any]) -> None:
@@ -204,6 +211,7 @@ class History:
         }
         self.log = [line for line in self.log if line.step <= step]
         self.checkpoints = [point for point in self.checkpoints if point.step <= step]
+        self.settings = [one for one in self.settings if one.step <= step]
         if self.best not in {point.name for point in self.checkpoints}:
             self.best = (
                 max(
@@ -281,6 +289,12 @@ class History:
     def _on_command(self, event: Event, payload: Mapping[str, Any]) -> None:
         level = "info" if payload["ok"] else "warning"
         self._say(event, level, f"{payload['verb']}: {payload['message']}")
+
+    def _on_settings(self, event: Event, payload: Mapping[str, Any]) -> None:
+        for one in live_settings.made(event):
+            self.settings.append(one)
+            why = " after a divergence" if one.by == "rollback" else ""
+            self._say(event, "info", f"{one.change}{why}")
 
     def _on_memory(self, event: Event, payload: Mapping[str, Any]) -> None:
         self._say(

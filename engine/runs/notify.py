@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine.runs.history import TERMINAL_STATES
 from engine.task import Json
 from engine.text import one_line
 
@@ -111,7 +112,7 @@ def describe(kind: str, payload: Mapping[str, Any]) -> dict[str, Json] | None:
             event, title, text = "alarm", payload["title"], payload["explanation"]
         case "state" if payload.get("state") == "paused" and payload.get("detail"):
             event, title, text = "paused", "the run paused by itself", payload["detail"]
-        case "state" if payload.get("state") in ("failed", "finished"):
+        case "state" if payload.get("state") in TERMINAL_STATES:
             event, text = payload["state"], payload.get("detail", "")
             title = f"run {event}"
         case _:

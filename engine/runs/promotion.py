@@ -18,7 +18,7 @@ from typing import Any
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.evaluation.baselines import SIMPLE
-from engine.runs import checkpoint_names, directory, launcher, stage1
+from engine.runs import checkpoint_names, directory, launcher, live_settings, stage1
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG, PROMOTED
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
@@ -95,8 +95,8 @@ def plan(run: RunDirectory, checkpoint: str = "best") -> PromotionPlan:
     Raises:
         UserError: no such checkpoint, a damaged one, or a run that is Stage II already.
     """
-    config = run.config()
-    if config.stage != "I":
+    started = run.config()
+    if started.stage != "I":
         raise UserError(
             f"run {run.id} is Stage II already", fix="promote a checkpoint of a Stage I run"
         )
@@ -115,6 +115,8 @@ def plan(run: RunDirectory, checkpoint: str = "best") -> PromotionPlan:
     stage1.read_facts(found.folder)
     digest = checkpoint_names.sha256(found.folder / ADAPTER)
     history = read_history(run)
+    changed = [one for one in history.settings if one.step <= checkpoint_names.step_of(found.name)]
+    config = live_settings.in_force(started, live_settings.newest(changed))
     second = second_stage(config)
     return PromotionPlan(
         parent=run,

@@ -61,7 +61,9 @@ def second_stage(first: RunConfig) -> RunConfig:
             "shaping": "market_skew",
         },
         "schedule": {
-            "epochs": max(1, round(0.6 * first.schedule.epochs)),
+            "epochs": first.schedule.epochs
+            if first.schedule.max_steps is not None
+            else max(1, round(0.6 * first.schedule.epochs)),
             "save_every": max(1, first.schedule.save_every // 2),
         },
     }

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from engine.runs import stage1
+from engine.config import RunConfig
+from engine.runs import live_settings, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import StoreReader
@@ -35,6 +36,9 @@ def effective_state(
     """
     if alive is None:
         alive = run.worker() is not None
+    if history.state == "stopped":
+        goes_on = f"`stonk-tui train --resume {run.id}` goes on"
+        return "stopped", f"{history.detail}; {goes_on}" if history.detail else goes_on
     if history.state in TERMINAL_STATES or alive:
         return history.state, history.detail
     if run.is_prepared:
@@ -80,4 +84,30 @@ def status(run: RunDirectory) -> dict[str, Any]:
         "alarms": [vars(alarm) for alarm in history.alarms.values()],
         "checkpoints": [vars(checkpoint) for checkpoint in history.checkpoints],
         "best": history.best,
+        "settings": settings(config, history),
     }
+
+
+def settings(started: RunConfig, history: History) -> list[dict[str, Any]]:
+    """Every setting that may change while a run trains: value, start, and how it changed."""
+    now = live_settings.in_force(started, live_settings.newest(history.settings))
+    return [
+        {
+            "name": setting.name,
+            "value": setting.of(now),
+            "started": setting.of(started),
+            "allowed": setting.allowed,
+            "changes": [
+                {
+                    "step": one.step,
+                    "time": one.time,
+                    "old": one.change.old,
+                    "new": one.change.new,
+                    "by": one.by,
+                }
+                for one in history.settings
+                if one.change.name == setting.name
+            ],
+        }
+        for setting in live_settings.SETTINGS
+    ]

@@ -4,6 +4,7 @@ import queue
 import time
 from collections.abc import Callable
 
+from engine.errors import UserError
 from engine.runs.control import Command
 from engine.runs.store import EventStore
 
@@ -24,10 +25,18 @@ class Control:
         self._deadline = deadline
         self._stop_reason: str | None = None
         self._checkpoint: Callable[[], str] | None = None
+        self._change: Callable[[Command], str] | None = None
 
     def allow_checkpoints(self, save: Callable[[], str]) -> None:
         """From now on ``checkpoint`` saves through ``save``, which returns the name."""
         self._checkpoint = save
+
+    def allow_changes(self, change: Callable[[Command], str]) -> None:
+        """From now on ``set`` changes settings through ``change``, which says what came of it.
+
+        It raises UserError, and has changed nothing, where it cannot be done.
+        """
+        self._change = change
 
     def request_stop(self, reason: str) -> None:
         """Stop at the next chance; safe to call from a signal handler."""
@@ -78,10 +87,20 @@ class Control:
                 ok, message = False, "nothing to save before the first GRPO step"
             case "checkpoint":
                 message = f"saved {self._checkpoint()}" if self._checkpoint else ""
+            case "set":
+                ok, message = self._set(command)
             case "stop":
                 self._stop_reason, message = "stopped by command", "stopping after this step"
         self._store.answer(command.id, command.verb, ok=ok, message=message)
         return paused
+
+    def _set(self, command: Command) -> tuple[bool, str]:
+        if self._change is None:
+            return False, "settings can change from the first GRPO step on"
+        try:
+            return True, self._change(command)
+        except UserError as error:
+            return False, str(error)
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline

@@ -9,7 +9,7 @@ under the memory guard, which repeats it with less at once where memory runs out
 import resource
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,8 +21,11 @@ from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
+from engine.runs import live_settings
+from engine.runs.control import Command
 from engine.runs.devices import device_name
 from engine.runs.directory import RunDirectory
+from engine.runs.live_settings import LEARNING_RATE
 from engine.runs.store import EventStore
 from engine.task import Item, Task
 from engine.training import checkpoints, steps, validation
@@ -58,12 +61,22 @@ class Progress:
     """How often training went back to a checkpoint for them; each halves the learning rate."""
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How training ended."""
+
+    state: str
+    """``finished``, or ``stopped`` where a resume has something left to do."""
+    reason: str
+
+
 @dataclass
 class Training:
     """A run in training: its parts, and how far it has come."""
 
     run: RunDirectory
     config: RunConfig
+    """What is in force: as the run was started, with the changes since on top."""
     task: Task
     policy: Policy
     optimizer: torch.optim.Optimizer
@@ -71,11 +84,14 @@ class Training:
     """Of the sampled tokens, on the model's device."""
     store: EventStore
     progress: Progress = field(default_factory=Progress)
+    started: RunConfig = field(init=False)
+    """What the run was started with."""
     scaler: GradScaler = field(init=False)
     watch: Watch = field(init=False)
     guard: MemoryGuard = field(init=False)
 
     def __post_init__(self) -> None:
+        self.started = self.config
         self.scaler = make_scaler(self.policy)
         self.guard = MemoryGuard(
             self.policy, self.optimizer, self.scaler, self.generator, self.store
@@ -89,7 +105,10 @@ class Training:
         self.watch = Watch(settings)
 
     def resume(self, name: str) -> None:
-        """Put checkpoint ``name`` in place and go on from its step; later events are superseded."""
+        """Put checkpoint ``name`` in place and go on from its step; later events are superseded.
+
+        So are later changes of settings: in force is what was in force at that step.
+        """
         saved = checkpoints.load(self.run, name, self.policy, self.optimizer)
         self.generator.set_state(saved.generator_state)
         if self.scaler.is_enabled():
@@ -99,8 +118,54 @@ class Training:
         if "memory" in saved.values:  # Checkpoints of earlier versions have no limits.
             self.guard.restore(saved.values["memory"])
         self.progress = Progress(step=saved.step, **saved.values["progress"])
+        self.store.flush()
+        changed = live_settings.stored(self.run)
+        before = live_settings.in_force(self.started, live_settings.newest(changed))
+        kept = [one for one in changed if one.step <= saved.step]
+        self._put_in_force(live_settings.in_force(self.started, live_settings.newest(kept)))
         self.store.supersede_after(saved.step)
         self.store.event("resumed", {"from_step": saved.step}, step=saved.step)
+        if undone := live_settings.differences(before, self.config):
+            words = ", ".join(map(str, undone))
+            text = f"settings are as they were at step {saved.step} again: {words}"
+            self.store.event("notice", {"level": "warning", "text": text})
+
+    def obey_set(self, command: Command) -> str:
+        """Change settings as a person wants it: all of them, or none; says what came of it.
+
+        Raises:
+            UserError: one cannot be changed so; nothing has changed.
+        """
+        return self.change(command.payload["changes"], by="user", command=command.id)
+
+    def change(
+        self, wanted: Mapping[str, live_settings.Value], *, by: str, command: str | None = None
+    ) -> str:
+        """Put ``wanted`` in force from the next step on, and record what that changes.
+
+        Args:
+            wanted: dotted name → value.
+            by: ``user`` or ``rollback``.
+            command: id of the command that asked for it.
+
+        Raises:
+            UserError: see ``live_settings.plan``; nothing has changed.
+        """
+        config, changes = live_settings.plan(self.config, wanted)
+        if not changes:
+            return "nothing changes: that is in force already"
+        self._put_in_force(config)
+        # One event for all of them: a worker that dies has stored all or none.
+        self.store.event(
+            "settings",
+            {"changes": [vars(one) for one in changes], "by": by, "command": command},
+            step=self.progress.step,
+        )
+        return f"in force from step {self.progress.step + 1} on"
+
+    def _put_in_force(self, config: RunConfig) -> None:
+        self.config = config
+        self.policy.rollout = config.rollout
 
     def save(self, validation_reward: float | None = None) -> str:
         """Write a checkpoint and rotate old ones; the event comes when all of it is on disk.
@@ -150,8 +215,8 @@ def make_optimizer(policy: Policy, config: RunConfig) -> torch.optim.Optimizer:
     )
 
 
-def train(training: Training, control: Control) -> str:
-    """Train until the last step or until someone stops it; returns why it ended.
+def train(training: Training, control: Control) -> Ending:
+    """Train until the last step or until someone stops it.
 
     Raises:
         RunFailedError: memory runs out whatever is done, or a checkpoint cannot be written.
@@ -165,12 +230,14 @@ def train(training: Training, control: Control) -> str:
     utilisation = Utilisation(config.model.device)
 
     control.allow_checkpoints(training.save)
+    control.allow_changes(training.obey_set)
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
     try:
         if progress.best_reward is None:
             training.save(_validate(training, validation_items))
         while progress.step < max_steps:
             control.obey("training")
+            config = training.config
             step = progress.step + 1
             seconds: dict[str, float] = {}
             utilisation.take()
@@ -195,7 +262,6 @@ def train(training: Training, control: Control) -> str:
                     )
                 with _timed(seconds, "train"):
                     rise = min(1.0, step / config.optimizer.rise_steps)
-                    peak = 0.5**progress.rollbacks * config.optimizer.learning_rate
                     update_metrics = guard.run(
                         "train",
                         steps.update,
@@ -205,7 +271,7 @@ def train(training: Training, control: Control) -> str:
                         rollouts,
                         advantages,
                         reference,
-                        learning_rate=rise * peak,
+                        learning_rate=rise * config.optimizer.learning_rate,
                         scaler=training.scaler,
                     )
 
@@ -242,32 +308,35 @@ def train(training: Training, control: Control) -> str:
                 progress = training.progress
                 continue
 
+            schedule = training.config.schedule
             is_last = step == max_steps
             reward = None
-            if step % config.schedule.eval_every == 0 or is_last:
+            if step % schedule.eval_every == 0 or is_last:
                 reward = _validate(training, validation_items)
             is_best = progress.best_name == f"step-{step:06d}"
-            if is_best or is_last or step % config.schedule.save_every == 0:
+            if is_best or is_last or step % schedule.save_every == 0:
                 training.save(reward)
-            patience = config.schedule.patience
+            patience = schedule.patience
             if patience is not None and progress.validations_since_best >= patience:
                 training.save(reward)
-                return f"no better validation reward in {patience} validations"
+                return Ending("finished", f"no better validation reward in {patience} validations")
     except StopRequestedError as stop:
         store.event("state", {"state": "stopping", "detail": str(stop)})
         training.save()
-        return str(stop)
+        return Ending("stopped", str(stop))
     finally:
         utilisation.close()
-    return f"all {max_steps} steps done"
+    return Ending("finished", f"all {max_steps} steps done")
 
 
 def _validate(training: Training, items: Sequence[Item]) -> float:
     """Validate and record; returns the validation reward.
 
-    The untrained base model is measured on the same items once, before the first step.
+    The untrained base model is measured on the same items once, before the first step. All
+    validations of a run are sampled the same way, whatever has been set since, or they would not
+    compare.
     """
-    config, task, policy = training.config, training.task, training.policy
+    config, task, policy = training.started, training.task, training.policy
     store, guard, progress = training.store, training.guard, training.progress
     store.event("state", {"state": "evaluating", "detail": ""})
     if not progress.base_model:
@@ -325,14 +394,16 @@ def _go_back(training: Training, control: Control) -> bool:
     if good is None or progress.rollbacks == _MAX_ROLLBACKS:
         control.obey(
             "training",
-            pause_because=f"{found}; stop the run and start one with a lower "
-            "optimizer.learning_rate, or resume to try on",
+            pause_because=f"{found}; set a lower learning_rate and resume, or stop the run",
         )
         progress.skips, progress.skipped_at = 0, []
         return False
     checkpoints.set_aside_after(training.run, good)
-    rollbacks = progress.rollbacks + 1
+    rollbacks, rate = progress.rollbacks + 1, training.config.optimizer.learning_rate
     training.resume(good)
+    # The lower one of what was in force then and now: a person may have set either.
+    rate = min(rate, training.config.optimizer.learning_rate) / 2
+    training.change({LEARNING_RATE: rate}, by="rollback")
     training.progress.rollbacks = rollbacks
     training.progress.skips, training.progress.skipped_at = 0, []
     best = training.progress.best_name

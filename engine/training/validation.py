@@ -4,11 +4,12 @@ It changes nothing about training: the sampling seed is the same every time, its
 not the training one, and rewards are never shaped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
-from engine.config import RunConfig
+from engine.config import RolloutConfig, RunConfig
 from engine.policy.adapters import base_policy
 from engine.policy.policy import Policy
 from engine.task import Assessment, Item, Task
@@ -43,9 +44,20 @@ def _judged(
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     batch_size = config.rollout.prompts_per_step * config.rollout.group_size
     judged = []
-    for start in range(0, len(items), batch_size):
-        batch = items[start : start + batch_size]
-        sampled = steps.roll_out(policy, batch, 1, generator)
-        for rollout in steps.judge(policy, task, batch, sampled):
-            judged += rollout.judged
+    with _sampled_by(policy, config.rollout):
+        for start in range(0, len(items), batch_size):
+            batch = items[start : start + batch_size]
+            sampled = steps.roll_out(policy, batch, 1, generator)
+            for rollout in steps.judge(policy, task, batch, sampled):
+                judged += rollout.judged
     return judged
+
+
+@contextmanager
+def _sampled_by(policy: Policy, rollout: RolloutConfig) -> Iterator[None]:
+    """Training may sample at another temperature by now."""
+    in_force, policy.rollout = policy.rollout, rollout
+    try:
+        yield
+    finally:
+        policy.rollout = in_force

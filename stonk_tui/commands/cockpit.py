@@ -66,7 +66,8 @@ def _farewell(run: RunDirectory) -> str:
     state, detail = effective_state(run, read_history(run))
     if state in TERMINAL_STATES:
         tail = f": {detail}" if detail else ""
-        return f"run {run.id} has {state}{tail}; look at it with `stonk-tui attach {run.id}`"
+        has = "was" if state == "stopped" else "has"
+        return f"run {run.id} {has} {state}{tail}; look at it with `stonk-tui attach {run.id}`"
     if state in ("stale", "prepared"):
         return f"run {run.id}: {detail}"
     words = state.replace("_", " ")

@@ -25,7 +25,7 @@ def send_and_wait(verb: str, name: str | None, timeout: float) -> None:
     identifier = control.send(run, verb)
     if verb == "stop":
         note(f"run {run.id} stops after the current step and keeps a checkpoint")
-    ok, message = _answer(run, verb, identifier, deadline)
+    ok, message = answer(run, verb, identifier, deadline)
     if not ok:
         raise RunFailedError(f"run {run.id} did not {verb}: {message}")
     if verb == "stop":
@@ -35,8 +35,8 @@ def send_and_wait(verb: str, name: str | None, timeout: float) -> None:
     say(f"{run.id}: {message}")
 
 
-def _answer(run: RunDirectory, verb: str, identifier: str, deadline: float) -> tuple[bool, str]:
-    """(ok, message) of the event that answers the command.
+def answer(run: RunDirectory, verb: str, identifier: str, deadline: float) -> tuple[bool, str]:
+    """(ok, message) of the event that answers the command ``identifier``; waits for it.
 
     Raises:
         RunFailedError: the worker ended, or has not answered in time.

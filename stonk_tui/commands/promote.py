@@ -6,6 +6,7 @@ from pathlib import Path
 from engine import config as configuration
 from engine.errors import UserError
 from engine.runs import directory, promotion
+from engine.runs.live_settings import written
 from engine.runs.promotion import Candidate, PromotionPlan
 from stonk_tui import prepare
 from stonk_tui.commands.output import note, say, table
@@ -90,7 +91,7 @@ def _describe(plan: PromotionPlan) -> str:
                 [_row(one, plan.checkpoint) for one in plan.candidates],
             )
         )
-    changes = [(one.key, str(one.before), str(one.after)) for one in plan.changes]
+    changes = [(one.key, written(one.before), written(one.after)) for one in plan.changes]
     parts.append(table(("SETTING", "STAGE I", "STAGE II"), changes))
     return "\n\n".join(parts)
 

@@ -9,6 +9,7 @@ from engine.presets import EMBEDDED_MODEL
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
+from engine.runs.live_settings import written
 from engine.runs.status import status
 from engine.text import one_line
 from stonk_tui.commands.output import duration, say, say_json, table
@@ -110,7 +111,16 @@ def _status_text(found: dict[str, Any]) -> str:
     if progress := found["progress"]:
         share = f" {progress['done'] / progress['total']:.0%}" if progress["total"] else ""
         rows.append(("at", f"{progress['task']}{share} {progress['detail']}"))
-    rows += [(name, f"{value:.4g}") for name, value in sorted(metrics.items())]
+    rows += [(name, _metric(name, value)) for name, value in sorted(metrics.items())]
+    rows += [
+        (
+            f"setting {one['name']}",
+            f"{written(one['value'])}, started with {written(one['started'])}, "
+            f"changed at step {one['changes'][-1]['step']}",
+        )
+        for one in found["settings"]
+        if one["changes"]
+    ]
     for milestone in found["milestones"]:
         value = milestone.get("value")
         shown = "unknown" if value is None else f"{value:.4g}"
@@ -134,6 +144,10 @@ def _status_text(found: dict[str, Any]) -> str:
     rows.append(("path", found["path"]))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{one_line(name):<{width}}  {one_line(text, 4000)}" for name, text in rows)
+
+
+def _metric(name: str, value: float) -> str:
+    return written(value) if name == "learning_rate" else f"{value:.4g}"
 
 
 def _steps(found: dict[str, Any]) -> str:

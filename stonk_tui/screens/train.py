@@ -1,5 +1,6 @@
 """The train screen: one run, live."""
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -198,6 +199,19 @@ class TrainScreen(CockpitScreen):
         screen = self.app.screen
         if isinstance(screen, RolloutsScreen):
             screen.call_after_refresh(screen.do_filter)
+
+    def do_settings(self) -> None:
+        # Imported when first needed, like everything that only few openings need.
+        from stonk_tui.screens.settings import SettingsScreen
+
+        if (model := self.cockpit.model) is not None:
+            # What keeps a run from taking commands keeps it from taking this one.
+            why_not = partial(actions.BY_ID["pause"].why_not, self.cockpit)
+            self.app.push_screen(SettingsScreen(model, why_not), self._say_accepted)
+
+    def _say_accepted(self, sent: bool | None) -> None:
+        if sent:
+            self.app.notify("set: accepted, it takes effect between two steps", markup=False)
 
     @on(Table.Chosen)
     def _open_rollout(self, event: Table.Chosen) -> None:

@@ -75,6 +75,14 @@ def sentence(view: RunModel, now: float, keymap: Keymap = DEFAULT) -> Content:
             (": ", "$quiet"),
             line(f"stonk-tui train --resume {view.run.id}"),
         )
+    if state == "stopped":
+        count = f" of {figures.whole(history.max_steps)}" if history.max_steps else ""
+        return Content.assemble(
+            head,
+            f"  at step {figures.whole(history.step)}{count}.  ",
+            line(detail),
+            Content.assemble(" from ", line(kept, limit=40)) if kept else "",
+        )
     if state == "finished":
         best = history.best or kept
         return Content.assemble(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from engine.runs.live_settings import written
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.saiyan import glance
 from stonk_tui.widgets.text import line
@@ -74,8 +75,4 @@ def _flow(pieces: Sequence[Content], width: int) -> Content:
 
 
 def _setting(value: object) -> Content:
-    return (
-        Content(figures.minus(f"{value:.3g}"))
-        if isinstance(value, float)
-        else line(value, limit=30)
-    )
+    return line(written(value), limit=30)

@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 
 from engine.runs.history import Progress, Series
+from engine.runs.live_settings import BY_NAME
 from stonk_tui.feed import RunModel
 from stonk_tui.theme import UNKNOWN, state_look
 from stonk_tui.widgets import chart, figures
@@ -67,6 +68,7 @@ class RewardPanel(Panel):
             series.steps[-1],
             len(view.history.checkpoints),
             len(validated.steps),
+            len(view.history.settings),
         )
         if self._drawn != key:
             is_first = self._drawn[:1] != key[:1]
@@ -171,6 +173,7 @@ def _reward_picture(view: RunModel, series: Series, validated: Series) -> Pictur
         )
         for point in checkpoints
     ]
+    marks += _setting_marks(view)
     if view.promotion is not None:
         marks.append(Mark(0, "promoted", "$gold"))
     return Picture(
@@ -188,6 +191,17 @@ def _reward_picture(view: RunModel, series: Series, validated: Series) -> Pictur
         marks=tuple(marks),
         empty="no reward yet",
     )
+
+
+def _setting_marks(view: RunModel) -> list[Mark]:
+    """A mark where settings changed, with their short names."""
+    at: dict[int, list[str]] = {}
+    for one in view.history.settings:
+        known = BY_NAME.get(one.change.name)
+        names = at.setdefault(one.step, [])
+        if known is not None and known.short not in names:
+            names.append(known.short)
+    return [Mark(step, " ".join(names) or "set", "$secondary") for step, names in at.items()]
 
 
 def _answer(series: Series, validated: Series, width: int) -> Content:

@@ -265,7 +265,8 @@ def _verdict(view: RunModel, lights: int, promote_key: str) -> Content:
 
 
 def _steps_to_validation(view: RunModel) -> int | None:
-    if view.config is None or not view.history.step or not view.commandable:
+    config = view.in_force
+    if config is None or not view.history.step or not view.commandable:
         return None
-    every = view.config.schedule.eval_every
+    every = config.schedule.eval_every
     return every - view.history.step % every

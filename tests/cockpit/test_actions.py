@@ -3,7 +3,9 @@
 import queue
 import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.binding import Binding
@@ -168,6 +170,7 @@ class Worker:
         self.store = EventStore(recording.run.database)
         self.server = ControlServer(recording.run.socket, self.store)
         self.verbs: list[str] = []
+        self.payloads: list[Mapping[str, Any]] = []
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._obey, daemon=True)
         self.thread.start()
@@ -179,6 +182,7 @@ class Worker:
             except queue.Empty:
                 continue
             self.verbs.append(command.verb)
+            self.payloads.append(command.payload)
             self.store.answer(command.id, command.verb, ok=True, message=f"done: {command.verb}")
             if command.verb in ("pause", "resume"):
                 state = "paused" if command.verb == "pause" else "training"

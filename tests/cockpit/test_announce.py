@@ -57,7 +57,7 @@ async def test_lights_alarms_and_the_end_are_announced_and_what_was_before_is_no
     recording.store.close()
 
 
-@pytest.mark.parametrize("state", ["failed", "finished"])
+@pytest.mark.parametrize("state", ["failed", "finished", "stopped"])
 async def test_run_that_had_ended_before_it_was_opened_is_silent(
     said: list[str], state: str
 ) -> None:

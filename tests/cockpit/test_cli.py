@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from engine import config as configuration
 from engine.config import SCHEMA_VERSION, RunConfig
-from engine.runs import devices, directory, launcher
+from engine.runs import devices, directory, launcher, live_settings
 from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
@@ -459,6 +459,85 @@ def test_command_that_takes_too_long_stays_accepted_and_ends_with_1(
     assert result.exit_code == 1
     assert "checkpoint is accepted, but not done within --timeout" in result.stderr
     assert server.commands.qsize() == 1
+
+
+def obey_set(living: tuple[RunDirectory, EventStore, ControlServer]) -> None:
+    """Act on the next ``set`` as the training loop does."""
+    run, store, server = living
+    command = server.commands.get(timeout=20)
+    _, changes = live_settings.plan(run.config(), command.payload["changes"])
+    store.event(
+        "settings",
+        {"changes": [vars(one) for one in changes], "by": "user", "command": command.id},
+        step=7,
+    )
+    store.answer(command.id, command.verb, ok=True, message="in force from step 8 on")
+    store.flush()
+
+
+def test_set_prints_what_has_changed_and_from_when_on(
+    living: tuple[RunDirectory, EventStore, ControlServer],
+) -> None:
+    run, _, _ = living
+    worker = threading.Thread(target=obey_set, args=(living,))
+    worker.start()
+    result = invoke("set", run.id, "learning_rate=5e-5", "schedule.patience=4")
+    worker.join()
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "learning rate 8e-5 → 5e-5",
+        "patience never → 4",
+        f"{run.id}: in force from step 8 on",
+    ]
+    status = invoke("status", run.id).stdout
+    assert re.search(r"learning_rate +5e-5, started with 8e-5, changed at step 7", status)
+    listed = invoke("set").stdout.splitlines()
+    assert [line.split()[:3] for line in listed if "rate" in line] == [
+        ["learning_rate", "5e-5", "8e-5"]
+    ]
+    assert "whole, 1 or more, or never" in listed[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["learning_rate=0"], "learning_rate=0: input should be greater than 0"),
+        (["temperature=6"], "temperature=6: input should be less than or equal to 5"),
+        (["eval_every=1.5"], "valid integer"),
+        (["kl_coef=0.1"], "did you mean kl_coefficient"),
+        (["kl_coefficient=0.1", "nonsense"], "'nonsense' is not KEY=VALUE"),
+    ],
+)
+def test_set_refuses_what_a_configuration_would_before_anything_is_sent(
+    settings: list[str], words: str, living: tuple[RunDirectory, EventStore, ControlServer]
+) -> None:
+    _, _, server = living
+    result = invoke("set", *settings)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert server.commands.empty()
+
+
+def test_set_that_the_worker_refuses_ends_with_1(
+    living: tuple[RunDirectory, EventStore, ControlServer],
+) -> None:
+    run, _, _ = living
+    worker = threading.Thread(
+        target=answer_next, args=(living,), kwargs={"ok": False, "message": "not yet"}
+    )
+    worker.start()
+    result = invoke("set", "learning_rate=5e-5")
+    worker.join()
+    assert result.exit_code == 1
+    assert result.stderr == f"stonk-tui: run {run.id} did not set it: not yet\n"
+
+
+def test_set_without_a_worker_ends_with_2() -> None:
+    run = directory.create(RunConfig())
+    result = invoke("set", "learning_rate=5e-5")
+    assert result.exit_code == 2
+    assert f"no worker answers for run {run.id}" in result.stderr
 
 
 def test_command_to_a_run_without_a_worker_ends_with_2() -> None:

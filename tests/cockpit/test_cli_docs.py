@@ -97,6 +97,8 @@ def rich_run() -> None:
         },
         step=1,
     )
+    change: dict[str, Json] = {"name": "optimizer.learning_rate", "old": 8e-5, "new": 5e-5}
+    store.event("settings", {"changes": [change], "by": "user", "command": "one"})
     store.event("alarm", alarm | {"explanation": "far away", "advice": "stop"})
     store.event("validation", {"metrics": {"accuracy": 0.5}})
     store.event("checkpoint", {"name": "step-000001", "best": True, "validation_reward": 0.5})
@@ -126,6 +128,16 @@ def test_status_of_a_run_without_a_store_keeps_to_its_schema() -> None:
     found = printed("status", "--json")
     assert list(problems(found, schemas()["status"])) == []
     assert found["state"] == "stale"
+
+
+@pytest.mark.usefixtures("rich_run")
+def test_settings_that_can_change_keep_to_their_schema() -> None:
+    found = printed("set", "--json")
+    assert list(problems(found, schemas()["set"])) == []
+    assert (found["message"], found["changes"]) == ("", [])
+    rates = [one for one in found["settings"] if one["name"] == "optimizer.learning_rate"]
+    assert [(one["value"], one["started"]) for one in rates] == [(5e-5, 8e-5)]
+    assert found["settings"] == printed("status", "--json")["settings"]
 
 
 @pytest.mark.usefixtures("rich_run")

@@ -12,6 +12,7 @@ from engine.config import preset
 from engine.errors import UserError
 from engine.runs import promotion
 from engine.runs.directory import RunDirectory
+from engine.runs.live_settings import written
 from stonk_tui.app import Cockpit
 from stonk_tui.screens.promote import PromoteScreen
 from stonk_tui.screens.train import TrainScreen
@@ -57,8 +58,10 @@ async def test_dialog_shows_lights_checkpoints_with_intervals_and_what_changes()
             assert "(•) step-000100 ★ best  reward 0.48  right 54 % [47, 61] n=200 vs 54 %" in text
             assert "( ) step-000050         reward 0.43  right 52 % [46, 60] n=200 vs 54 %" in text
             assert "data balanced → natural" in text
-            rate = f"{preset('demo').optimizer.learning_rate:g}".replace("-", "−")
+            rate = written(preset("demo").optimizer.learning_rate)
             assert f"learning rate {rate} →" in text
+            # The demo's steps are fixed: epochs decide nothing.
+            assert "epochs" not in text
             assert "LoRA r16 frozen + r8" in text
             assert "Promote and start" in text
 

@@ -73,6 +73,20 @@ def _with_alarms() -> recorded.Recording:
     return _living(recording)
 
 
+def _with_other_settings() -> recorded.Recording:
+    recording = recorded.new_run()
+    recording.starts()
+    recording.is_loaded()
+    recording.state("training")
+    recording.validates()
+    recording.trains(40)
+    recording.sets("optimizer.learning_rate", 8e-5, 4e-5)
+    recording.trains(20)
+    recording.sets("schedule.patience", None, 5)
+    recording.trains(20)
+    return _living(recording)
+
+
 def _super_saiyan() -> recorded.Recording:
     recording = recorded.new_run()
     recording.starts()
@@ -106,6 +120,7 @@ STATES: dict[str, Callable[[], recorded.Recording]] = {
     "paused": lambda: recorded.record(60, state="paused"),
     "stale": lambda: recorded.record(60, state="stale"),
     "failed": lambda: recorded.record(60, state="failed"),
+    "stopped": lambda: recorded.record(60, state="stopped"),
     "finished": lambda: recorded.record(60, state="finished"),
     "alarms": _with_alarms,
     "super_saiyan": _super_saiyan,
@@ -256,6 +271,11 @@ def test_other_screens(snap_compare: SnapCompare, name: str, size: tuple[int, in
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_alarm_explained(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, _with_alarms(), size, "8", "enter")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_settings(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    assert _compare(snap_compare, _with_other_settings(), size, "s", "down", "down", "0", ".", "8")
 
 
 @pytest.mark.parametrize("panel", range(1, 10))

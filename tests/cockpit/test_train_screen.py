@@ -56,6 +56,7 @@ async def test_folded_screen_keeps_the_lights_and_the_market_in_a_line_each() ->
         ("paused", ["‖ paused", "p goes on"]),
         ("stale", ["◇ stale", "its worker is gone", "train --resume"]),
         ("failed", ["✗ failed", "out of memory", "train --resume"]),
+        ("stopped", ["■ stopped", "at step 60 of 500", "train --resume", "stopped by command"]),
         ("finished", ["✓ finished", "best by validation: step-000050"]),
     ],
 )

@@ -59,15 +59,19 @@ def stored_commands(run: RunDirectory) -> list[tuple[object, ...]]:
     return rows
 
 
+PAYLOADS = {"set": {"changes": {"learning_rate": 5e-5}}}
+
+
 @pytest.mark.parametrize("verb", control.VERBS)
 def test_command_is_on_disk_before_it_is_acknowledged(
     verb: str, run: RunDirectory, server: ControlServer
 ) -> None:
-    identifier = control.send(run, verb)
+    payload = PAYLOADS.get(verb, {})
+    identifier = control.send(run, verb, payload)
     # Another connection sees committed rows only.
     assert stored_commands(run) == [(identifier, verb, 0, None)]
     command = server.commands.get(timeout=SECONDS)
-    assert (command.id, command.verb) == (identifier, verb)
+    assert (command.id, command.verb, command.payload) == (identifier, verb, payload)
 
 
 def test_repeated_id_is_applied_once(run: RunDirectory, server: ControlServer) -> None:
@@ -91,6 +95,12 @@ GARBAGE = {
     "id that is no text": b'{"id": 3, "verb": "stop"}',
     "empty id": b'{"id": "", "verb": "stop"}',
     "endless id": b'{"id": "' + b"a" * 65 + b'", "verb": "stop"}',
+    "payload that is no object": b'{"id": "a", "verb": "stop", "payload": [1]}',
+    "payload that nothing takes": b'{"id": "a", "verb": "stop", "payload": {"now": true}}',
+    "set without a payload": b'{"id": "a", "verb": "set"}',
+    "set to a text": b'{"id": "a", "verb": "set", "payload": {"changes": {"patience": "no"}}}',
+    "set to no number": b'{"id": "a", "verb": "set", "payload": {"changes": {"patience": NaN}}}',
+    "set to infinity": b'{"id": "a", "verb": "set", "payload": {"changes": {"patience": 1e999}}}',
     "id that has no encoding": b'{"id": "\\ud800", "verb": "stop"}',
 }
 

@@ -80,7 +80,7 @@ class Session:
 
     def train(self) -> str:
         try:
-            return loop.train(self.training, self.control)
+            return loop.train(self.training, self.control).reason
         finally:
             self.store.close()
 

@@ -134,21 +134,26 @@ def test_commands_reach_the_worker_and_are_answered(config: RunConfig) -> None:
     control.send(run, "checkpoint")
     name = f"step-{paused['step']:06d}"
     wait_for((run.checkpoints / name / "manifest.json").exists)
+    control.send(run, "set", {"changes": {"learning_rate": 5e-5}})
+    wait_for(lambda: status(run)["settings"][0]["value"] == 5e-5)
     control.send(run, "resume")
     _reaches(run, "training", step=paused["step"] + 1)
     control.send(run, "stop")
-    final = _reaches(run, "finished")
-    assert final["detail"] == "stopped by command"
+    final = _reaches(run, "stopped")
+    goes_on = f"`stonk-tui train --resume {run.id}` goes on"
+    assert final["detail"] == f"stopped by command; {goes_on}"
     assert final["checkpoints"][-1]["step"] == final["step"]
     log = [line.text for line in read_history(run).log]
     others = ("finished", "validated")
     assert [text for text in log if ":" in text and not text.startswith(others)] == [
         "pause: paused",
         f"checkpoint: saved {name}",
+        f"set: in force from step {paused['step'] + 1} on",
         "resume: goes on",
         "stop: stopping after this step",
         "stopping: stopped by command",
     ]
+    assert log[-1] == "stopped by command"
 
 
 def test_a_killed_worker_leaves_a_stale_run_that_resumes_from_its_last_checkpoint(
@@ -169,7 +174,7 @@ def test_a_killed_worker_leaves_a_stale_run_that_resumes_from_its_last_checkpoin
     launcher.relaunch(run)
     wait_for(lambda: status(run)["attempt"] == 2 and status(run)["step"] > saved)
     control.send(run, "stop")
-    final = _reaches(run, "finished")
+    final = _reaches(run, "stopped")
     assert _steps(run) == list(range(1, final["step"] + 1))
 
 
@@ -179,7 +184,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_the_run(config: RunConfig) -> None:
     process = run.worker()
     assert process is not None
     process.terminate()
-    final = _reaches(run, "finished")
+    final = _reaches(run, "stopped")
     assert final["checkpoints"][-1]["step"] == final["step"]
     launcher_code = psutil.wait_procs([process], timeout=20)
     assert not launcher_code[1]
@@ -189,7 +194,7 @@ def test_a_stopped_run_can_be_resumed_and_reaches_its_last_step(config: RunConfi
     run = launcher.launch(config)
     wait_for(run.socket.exists)
     control.send(run, "stop")
-    _reaches(run, "finished")
+    _reaches(run, "stopped")
     wait_for(lambda: run.worker() is None)
     launcher.relaunch(run)
     wait_for(lambda: status(run)["attempt"] == 2)
