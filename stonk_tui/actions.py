@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
-Scope = Literal["app", "train", "runs", "rollout", "log"]
+Scope = Literal["app", "train", "runs", "rollout", "log", "probe"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,15 @@ def _no_promotion(app: "Cockpit") -> str:
     return "" if app.model.history.checkpoints else "no checkpoint yet: c keeps one"
 
 
+def _no_question(app: "Cockpit") -> str:
+    """Why nothing can be asked here."""
+    if app.model is None:
+        return _no_run(app)
+    if app.read_only:
+        return "this cockpit was opened read-only"
+    return "one question is being answered" if getattr(app.screen, "is_asking", False) else ""
+
+
 def _no_start(app: "Cockpit") -> str:
     """Why nothing can be started here."""
     if app.read_only:
@@ -92,6 +101,17 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "log", "l", "l", "log", "The event log, and the worker's own output.", "app", 9, "", _no_run
+    ),
+    Action(
+        "probe",
+        "b",
+        "b",
+        "probe",
+        "Ask checkpoints about an example; the run goes on.",
+        "app",
+        8,
+        "probe RUN --checkpoint NAME",
+        _no_run,
     ),
     Action(
         "pause",
@@ -220,6 +240,29 @@ ACTIONS: tuple[Action, ...] = (
         1,
     ),
     Action("log_end", "end", "end", "newest", "Go to the newest line and stay there.", "log", 2),
+    # --- probe
+    Action(
+        "ask",
+        "f5",
+        "f5",
+        "ask",
+        "Ask; so does enter in a field of one line.",
+        "probe",
+        1,
+        "probe --checkpoint NAME --ticker T --date D",
+        _no_question,
+    ),
+    Action(
+        "by_hand",
+        "f6",
+        "f6",
+        "by hand",
+        "Type an example of your own, or go back to a day of a source.",
+        "probe",
+        2,
+        "probe --checkpoint NAME --file FILE",
+    ),
+    Action("past", "f7", "f7", "history", "What was asked before; enter opens one.", "probe", 3),
 )
 
 BY_ID = {action.id: action for action in ACTIONS}

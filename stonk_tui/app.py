@@ -45,6 +45,13 @@ FRAME_SECONDS = 0.25
 TERMINAL_CHECK_SECONDS = 2.0
 
 
+def _probe_screen() -> CockpitScreen:
+    # Imported when first needed, like everything that only few openings need.
+    from stonk_tui.screens.probe import ProbeScreen
+
+    return ProbeScreen()
+
+
 @dataclass
 class CommandSent(Message, bubble=False):
     """A command was acknowledged, or not."""
@@ -69,6 +76,7 @@ class Cockpit(App[None]):
         "runs": RunsScreen,
         "train": TrainScreen,
         "log": LogScreen,
+        "probe": _probe_screen,
     }
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -277,6 +285,9 @@ class Cockpit(App[None]):
     def do_log(self) -> None:
         self._go("log")
 
+    def do_probe(self) -> None:
+        self._go("probe")
+
     def do_help(self) -> None:
         if not isinstance(self.screen, HelpScreen):
             panel = self.screen.current_panel if isinstance(self.screen, TrainScreen) else None
@@ -289,7 +300,7 @@ class Cockpit(App[None]):
             self.pop_screen()
             return
         mode = self.current_mode
-        if mode == "log":
+        if mode in ("log", "probe"):
             self._go("train")
         elif mode == "train":
             self._go("runs")

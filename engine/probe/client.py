@@ -19,7 +19,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 from engine.text import one_line
 
-Drafts = Callable[[Mapping[str, Any]], None]
+Drafts = Callable[[Mapping[str, Any]], object]
 """Told how far the answer is: ``checkpoint``, ``done`` of ``total`` samples, ``texts`` of some."""
 
 _POLL_SECONDS = 0.1

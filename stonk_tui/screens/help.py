@@ -31,6 +31,7 @@ _SCOPES: tuple[tuple[actions.Scope, str], ...] = (
     ("rollout", "A rollout"),
     ("runs", "Runs"),
     ("log", "Log"),
+    ("probe", "Probe"),
 )
 
 _KEY_WIDTH = 10

@@ -17,6 +17,7 @@ from stonk_tui.screens import confirm
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen, help_text
 from stonk_tui.screens.log import LogScreen
+from stonk_tui.screens.probe import ProbeScreen
 from stonk_tui.screens.rollout import RolloutScreen
 from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
@@ -30,6 +31,7 @@ OWNERS: dict[str, type] = {
     "runs": RunsScreen,
     "rollout": RolloutScreen,
     "log": LogScreen,
+    "probe": ProbeScreen,
 }
 
 
@@ -56,7 +58,7 @@ def test_every_key_of_a_screen_comes_from_the_table(scope: str) -> None:
 
 def test_no_key_means_two_things_on_one_screen() -> None:
     anywhere = _keys("app")
-    for scope in ("train", "runs", "rollout", "log"):
+    for scope in ("train", "runs", "rollout", "log", "probe"):
         keys = _keys(scope)
         assert len(keys) == len(set(keys))
         assert not set(keys) & set(anywhere)

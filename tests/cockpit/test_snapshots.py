@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.runs.store import EventStore
 from stonk_tui.app import Cockpit
 from tests import recorded
 from tests.cockpit.helpers import MACHINE, settle, until
@@ -83,6 +84,14 @@ def _prepared() -> recorded.Recording:
     for file in recording.run.path.glob("events.db*"):
         file.unlink()
     return recording
+
+
+def _asked() -> recorded.Recording:
+    recording = recorded.record(60)
+    recording.store = EventStore(recording.run.database, begins_attempt=False)
+    recording.is_asked(1, known=False)
+    recording.is_asked(2)
+    return _living(recording)
 
 
 def _living(recording: recorded.Recording) -> recorded.Recording:
@@ -168,6 +177,14 @@ def test_other_screens(
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_alarm_explained(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, _with_alarms(), size, "8", "enter")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("keys", [("b",), ("b", "f6")], ids=["day", "typed"])
+def test_probe_screen(
+    snap_compare: SnapCompare, keys: tuple[str, ...], size: tuple[int, int]
+) -> None:
+    assert _compare(snap_compare, _asked(), size, *keys)
 
 
 @pytest.mark.parametrize("panel", range(1, 10))
