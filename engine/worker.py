@@ -1,11 +1,11 @@
-"""The process that owns the device: ``python -m engine.worker RUN_DIRECTORY``.
+"""The process that owns the device: ``python -m engine.worker RUN_DIRECTORY [--probe]``.
 
 Started by ``engine.runs.launcher`` in a session of its own with stdio in files. It takes
 the run and the device, loads the model, warms the policy up or resumes it, trains, and
-tells everything through the store.
+tells everything through the store. With ``--probe`` it trains nothing and answers probes until
+nobody has asked for a while (``engine.probe.service``).
 """
 
-import logging
 import os
 import platform
 import signal
@@ -13,18 +13,18 @@ import socket
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
+from engine.policy.quiet import quieten_libraries
+from engine.probe import request as probe_request
 from engine.runs import devices, stage1
 from engine.runs.control import ControlServer
-from engine.runs.directory import RunDirectory, exclusive
-from engine.runs.launcher import busy_device, device_lock
+from engine.runs.directory import RunDirectory
+from engine.runs.launcher import PROBE_OPTION, hold_device
 from engine.runs.notify import Notifier
 from engine.runs.store import EventStore
 from engine.task import Json
@@ -32,8 +32,6 @@ from engine.text import one_line
 from engine.training.control import Control, StopRequestedError
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
-_LOCK_PATIENCE_SECONDS = 3.0
-"""The launcher looks at the same lock for a moment when it checks that the device is free."""
 
 
 def main(path: Path) -> int:
@@ -65,7 +63,9 @@ def _work(run: RunDirectory) -> int:
         store.event("worker", _who(config))
         store.event("state", {"state": "starting", "detail": ""})
         with ExitStack() as stack:
-            server = ControlServer(run.socket, store)
+            server = ControlServer(
+                run.socket, store, checks={probe_request.VERB: probe_request.read}
+            )
             stack.callback(server.close)
             hours = config.schedule.max_hours
             deadline = None if hours is None else time.monotonic() + hours * 3600
@@ -73,7 +73,7 @@ def _work(run: RunDirectory) -> int:
             signal.signal(
                 signal.SIGTERM, lambda *_: control.request_stop("the worker was told to end")
             )
-            stack.enter_context(_device_held(run, config.model.device))
+            stack.enter_context(hold_device(run, config.model.device))
             state, reason = _train(run, config, store, control)
         if promotion is not None:
             _export_statistics(run, store)
@@ -102,7 +102,7 @@ def _train(
         store.event("notice", {"level": "warning", "text": note})
     progress = _ProgressEvents(store)
     progress("loading libraries", 0, 0)
-    _quieten_libraries()
+    quieten_libraries()
     # Late, so that watchers see the run start before the seconds that these imports take.
     import torch
 
@@ -117,6 +117,7 @@ def _train(
     from engine.policy.embedded import default_cache_dir
     from engine.policy.policy import Policy
     from engine.policy.source import ensure_model
+    from engine.probe.service import make_prober
     from engine.training import checkpoints, loop
     from engine.training.dry_run import choose_token_budget
     from engine.training.warmup import warm_up
@@ -159,6 +160,7 @@ def _train(
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
     )
+    control.allow_probes(make_prober(run, config, policy, store).answer)
     progress("measuring what a pass takes", 0, 0)
     level, text = choose_token_budget(policy)
     store.event("notice", {"level": level, "text": text})
@@ -207,13 +209,6 @@ def _export_statistics(run: RunDirectory, store: EventStore) -> None:
     store.event("notice", {"level": "info", "text": text})
 
 
-def _quieten_libraries() -> None:
-    """Keep out of engine.log what libraries tell each other's developers."""
-    for name in ("transformers", "bitsandbytes.backends.cpu.ops"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
 class _ProgressEvents:
     """Turn progress calls into events, at most five a second, with an estimate of the rest."""
 
@@ -249,23 +244,14 @@ def _who(config: RunConfig) -> dict[str, Json]:
     }
 
 
-@contextmanager
-def _device_held(run: RunDirectory, device: str) -> Iterator[None]:
-    """Hold the device for the block.
+def _run() -> int:
+    path, options = Path(sys.argv[1]), sys.argv[2:]
+    if PROBE_OPTION not in options:
+        return main(path)
+    from engine.probe import service
 
-    Raises:
-        UserError: another run holds it.
-    """
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-    while True:
-        with exclusive(device_lock(device), run.id) as acquired:
-            if acquired:
-                yield
-                return
-        if time.monotonic() > deadline:
-            raise busy_device(device)
-        time.sleep(0.1)
+    return service.main(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(_run())

@@ -17,7 +17,7 @@ from stonk_tui.modes import MODES, Mode
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
-Scope = Literal["app", "train", "runs", "compare", "rollouts", "rollout", "log"]
+Scope = Literal["app", "train", "runs", "compare", "rollouts", "rollout", "log", "probe"]
 
 PREFIX = "g"
 """The first of two keys."""
@@ -76,6 +76,15 @@ def _no_promotion(app: "Cockpit") -> str:
     if app.model.config is not None and app.model.config.stage != "I":
         return "the run is Stage II already"
     return "" if app.model.history.checkpoints else "no checkpoint yet: c keeps one"
+
+
+def _no_question(app: "Cockpit") -> str:
+    """Why nothing can be asked here."""
+    if app.model is None:
+        return _no_run(app)
+    if app.read_only:
+        return "this cockpit was opened read-only"
+    return "one question is being answered" if getattr(app.screen, "is_asking", False) else ""
 
 
 def _no_start(app: "Cockpit") -> str:
@@ -534,6 +543,29 @@ ACTIONS: tuple[Action, ...] = (
         1,
     ),
     Action("log_end", "end", "end", "newest", "Go to the newest line and stay there.", "log", 2),
+    # --- probe
+    Action(
+        "ask",
+        "f5",
+        "f5",
+        "ask",
+        "Ask; so does enter in a field of one line.",
+        "probe",
+        1,
+        "probe --checkpoint NAME --ticker T --date D",
+        _no_question,
+    ),
+    Action(
+        "by_hand",
+        "f6",
+        "f6",
+        "by hand",
+        "Type an example of your own, or go back to a day of a source.",
+        "probe",
+        2,
+        "probe --checkpoint NAME --file FILE",
+    ),
+    Action("past", "f7", "f7", "history", "What was asked before; enter opens one.", "probe", 3),
 )
 
 BY_ID = {action.id: action for action in ACTIONS}

@@ -506,6 +506,61 @@ def score(
 
 
 @app.command()
+def probe(
+    checkpoint: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME", help="base, best, last, step-N, RUN:NAME, or a folder; up to four."
+        ),
+    ],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="Whose worker answers; the first checkpoint's run if left out."
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Example typed by hand, or what `data show` printed."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Market data; the run's own if left out.")
+    ] = None,
+    ticker: Annotated[str | None, typer.Option(metavar="T", help="Ticker of the example.")] = None,
+    date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="As-of day of the example.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=64, help="Completions a checkpoint.")] = 8,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.01, max=5, help="The run's own if left out.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="The same one gives the same samples.")
+    ] = 0,
+    timeout: Timeout = 600,
+    as_json: AsJson = False,
+) -> None:
+    """Ask checkpoints about one example; a run in training answers between two steps."""
+    from engine.probe.request import MAX_CHECKPOINTS, Wanted
+    from stonk_tui.commands import probe as probing
+
+    if len(checkpoint) > MAX_CHECKPOINTS:
+        raise typer.BadParameter(f"at most {MAX_CHECKPOINTS} at once", param_hint="--checkpoint")
+    if file is not None and (source, ticker, date) != (None, None, None):
+        raise typer.BadParameter("give a file or source, ticker and date", param_hint="--file")
+    probing.probe(
+        run,
+        checkpoint,
+        wanted=probing.from_file(file) if file else Wanted(source, ticker, date),
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        timeout=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def doctor(model: Model = None, as_json: AsJson = False) -> None:
     """Check this machine against what a model needs, with a fix for what is missing."""
     from stonk_tui.commands.reports import print_doctor

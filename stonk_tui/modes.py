@@ -49,6 +49,10 @@ MODES: tuple[Mode, ...] = (
         "rollouts", "o", "Every rollout of the run: filter, sort, open, export.",
         "rollouts:RolloutsScreen", cli="export RUN --rollouts",
     ),
+    Mode(
+        "probe", "b", "Ask checkpoints about an example; the run goes on.",
+        "probe:ProbeScreen", cli="probe RUN --checkpoint NAME",
+    ),
     Mode("log", "l", "The event log, and the worker's own output.", "log:LogScreen"),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from engine import config as configuration
+from engine.probe.tally import tally
 from engine.runs import checkpoint_names, directory, promotion
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore, RolloutRecord
@@ -242,6 +243,36 @@ class Recording:
             step=self.step,
         )
 
+    def is_asked(self, number: int = 1, *, known: bool = True) -> None:
+        """A probe of two checkpoints was answered."""
+        actual: Json = {"direction": "UP", "percent": 1.23} if known else None
+        answers: list[Json] = [
+            _probed(checkpoint, self.run.id, sides, known=known)
+            for checkpoint, sides in (
+                ("base", ("UP", None, "DOWN", None)),
+                (f"step-{self.step:06d}", ("UP", "UP", "DOWN", "UP")),
+            )
+        ]
+        self.store.event(
+            "probe",
+            {
+                "id": f"probe-{number}",
+                "example": {
+                    "source": "demo",
+                    "ticker": "AAPL",
+                    "as_of": "2012-09-14",
+                    "horizon": 1,
+                    "style": "compact",
+                    "actual": actual,
+                },
+                "samples": 4,
+                "temperature": 1.0,
+                "seed": number,
+                "seconds": 3.2,
+                "answers": answers,
+            },
+        )
+
     def closes(self) -> RunDirectory:
         """Finish writing; times become even ones, the same in every recording."""
         self.store.close()
@@ -438,6 +469,26 @@ def _indicator(
         "needed": needed,
         "why": why,
     }
+
+
+def _probed(checkpoint: str, run: str, sides: tuple[str | None, ...], *, known: bool) -> Json:
+    """What one checkpoint answered."""
+    samples: list[dict[str, Json]] = [
+        {
+            "completion": "<think>AAPL closed at $691.28, above its 20-day mean, on rising volume. "
+            f"I expect {side}.</think>\n<answer>{side} 0.8% confidence 62%</answer>"
+            if side
+            else "The stock may go either way, as stocks do.",
+            "finished": side is not None,
+            "direction": side,
+            "percent": 0.8 if side else None,
+            "confidence": 0.62 if side else None,
+            "error": None if side else "no answer",
+            "reward": ((0.9 if side == "UP" else 0.1) if side else -0.15) if known else None,
+        }
+        for side in sides
+    ]
+    return {"checkpoint": checkpoint, "run": run, "samples": samples, **tally(samples)}
 
 
 def _side(side: str, accuracy: float, total: int) -> dict[str, Json]:

@@ -96,7 +96,11 @@ class Dataset:
         self._moves = [labels.moves(history, horizon) for history in self.histories]
         self._shares = [history.shares for history in self.histories]
         self._up_shares = UpShares(self.histories) if market_share else None
-        self._usable = [self._usable_rows(at) for at in range(len(self.histories))]
+        self._complete = [self._complete_rows(at) for at in range(len(self.histories))]
+        self._usable = [
+            complete & np.isfinite(moves)
+            for complete, moves in zip(self._complete, self._moves, strict=True)
+        ]
         self._rows = {name: self._rows_of(name) for name in SPLIT_NAMES}
 
     @classmethod
@@ -128,7 +132,8 @@ class Dataset:
 
         Args:
             history: position of the ticker in ``histories``.
-            index: position of the as-of day in that history; the row must be usable.
+            index: position of the as-of day in that history; its window and volatility must be
+                known. Where its outcome is not, the label's percent is NaN.
         """
         source = self.histories[history]
         known = {name: float(values[index]) for name, values in self._indicators[history].items()}
@@ -152,14 +157,17 @@ class Dataset:
             sigma20=sigma20,
             label=Label("UP" if percent > 0 else "DOWN", percent),
             horizon=self.horizon,
-            outcome_day=source.days[index + self.horizon].item(),
+            outcome_day=source.days[min(index + self.horizon, len(source) - 1)].item(),
             headlines=_headlines(source, index),
             financials=_financials(source, index),
             market_up_share=self._up_shares.on(source.days[index]) if self._up_shares else None,
         )
 
-    def find(self, key: str) -> Example:
+    def find(self, key: str, *, labelled: bool = True) -> Example:
         """The example whose ``key`` is given, such as ``AAPL:2012-09-14``.
+
+        Args:
+            labelled: only one whose outcome is known; else it may be NaN, as on the newest day.
 
         Raises:
             KeyError: no usable row has this key.
@@ -170,19 +178,21 @@ class Dataset:
             as_of = np.datetime64(dt.date.fromisoformat(day), "D")
         except (KeyError, ValueError):
             raise KeyError(key) from None
-        usable = self._usable[history] & (self.histories[history].days == as_of)
+        rows = self._usable if labelled else self._complete
+        usable = rows[history] & (self.histories[history].days == as_of)
         if not usable.any():
             raise KeyError(key)
         return self.example(history, int(usable.argmax()))
 
-    def usable_days(self, history: int) -> list[dt.date]:
-        """The days of one ticker that have an example, whatever their split."""
-        days: list[dt.date] = self.histories[history].days[self._usable[history]].tolist()
+    def usable_days(self, history: int, *, labelled: bool = True) -> list[dt.date]:
+        """The days of one ticker that have an example, whatever their split; see ``find``."""
+        rows = self._usable if labelled else self._complete
+        days: list[dt.date] = self.histories[history].days[rows[history]].tolist()
         return days
 
-    def _usable_rows(self, history: int) -> NDArray[np.bool_]:
-        known: NDArray[np.bool_] = np.isfinite(self._moves[history])
-        known &= np.isfinite(self._indicators[history]["sigma20"])
+    def _complete_rows(self, history: int) -> NDArray[np.bool_]:
+        """(N,) whether window and volatility are known."""
+        known: NDArray[np.bool_] = np.isfinite(self._indicators[history]["sigma20"])
         known[: self.window - 1] = False
         doubtful = self.histories[history].doubtful
         if doubtful is not None:

@@ -14,8 +14,9 @@ Left out on purpose: beam search, tool calls, multi-turn prompts.
 Shapes: B prompts, G completions of each, V vocabulary.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,10 @@ from torch import Tensor
 from engine.policy.draw import draw
 from engine.policy.group_cache import GroupCache
 from engine.policy.packing import prompt_pieces
+
+Listener = Callable[[int, Sequence[Sequence[int]]], None]
+"""Told after every token: the number of the first completion being decoded, and the tokens so far
+of it and of those decoded with it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def sample_groups(
     pad_id: int,
     generator: torch.Generator,
     max_rows: int | None = None,
+    listener: Listener | None = None,
 ) -> list[list[Completion]]:
     """Sample ``group_size`` completions of each prompt.
 
@@ -60,6 +66,7 @@ def sample_groups(
         prompts: B lists of token ids.
         max_rows: most completions decoded together; None: all. Fewer take less memory and more
             time, and are the same completions up to rounding.
+        listener: what it raises ends the sampling.
 
     Returns:
         B lists of G completions.
@@ -85,6 +92,7 @@ def sample_groups(
             end_tokens=end_tokens,
             pad_id=pad_id,
             uniforms=uniforms[:, first : first + len(some) * count],
+            listener=partial(listener, first) if listener else None,
         )
     return [completions[start : start + group_size] for start in range(0, num_rows, group_size)]
 
@@ -112,6 +120,7 @@ def _decode(
     end_tokens: Collection[int],
     pad_id: int,
     uniforms: Tensor,
+    listener: Callable[[Sequence[Sequence[int]]], None] | None,
 ) -> list[Completion]:
     """``group_size`` completions of each prompt, all decoded together.
 
@@ -138,6 +147,8 @@ def _decode(
             tokens[row].append(token)
             logprobs[row].append(logprob)
             finished[row] = token in end_tokens
+        if listener is not None:
+            listener(tokens)
         if number == max_new_tokens - 1:
             break
         going = [index for index, row in enumerate(rows) if not finished[row]]

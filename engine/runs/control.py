@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,23 +25,9 @@ from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from engine.text import one_line
 
-
-def _nothing(payload: Mapping[str, Any]) -> str:
-    return "it takes no payload" if payload else ""
-
-
-SHAPES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "pause": _nothing,
-    "resume": _nothing,
-    "checkpoint": _nothing,
-    "stop": _nothing,
-    "set": live_settings.shape_problem,
-}
-"""By verb: what is wrong with the shape of a payload, empty where nothing is. Whether its values
-make sense is for the training loop to say."""
-VERBS = tuple(SHAPES)
+VERBS = ("pause", "resume", "checkpoint", "stop", "set", "probe")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_FRAME_BYTES = 64 * 1024
+_FRAME_BYTES = 256 * 1024
 _TIMEOUT_SECONDS = 5.0
 
 
@@ -52,19 +38,41 @@ class Command:
     id: str
     verb: str
     payload: Mapping[str, Any] = field(default_factory=dict)
+    """What the verb is about; checked when it was accepted."""
+
+
+class NobodyListensError(UserError):
+    """There is no worker to take a command."""
+
+
+Check = Callable[[Mapping[str, Any]], object]
+"""Looks at a payload before its command is accepted; raises UserError for a bad one."""
 
 
 class ControlServer:
     """Accept commands of this user and queue them for the training loop."""
 
-    def __init__(self, path: Path, store: EventStore) -> None:
+    def __init__(
+        self,
+        path: Path,
+        store: EventStore,
+        *,
+        checks: Mapping[str, Check] | None = None,
+        verbs: Sequence[str] = VERBS,
+    ) -> None:
         """Listen on ``path``; commands persisted but unanswered by a dead worker are dropped.
 
         A ``pause`` sent to a worker that died must not stop the next one hours later, so
         what was left over is answered as not done.
+
+        Args:
+            checks: verb → what looks at its payload; but for ``set``, other verbs take none.
+            verbs: what is accepted here.
         """
         self._store = store
         self._path = path
+        self._checks: Mapping[str, Check] = {"set": _check_set, **(checks or {})}
+        self._verbs = verbs
         self.commands: queue.Queue[Command] = queue.Queue()
         for identifier, verb in store.unanswered_commands():
             store.answer(identifier, verb, ok=False, message="the worker ended before acting on it")
@@ -79,7 +87,7 @@ class ControlServer:
         self._socket.listen(8)
         threading.Thread(target=self._accept, name="control-socket", daemon=True).start()
 
-    def close(self) -> None:
+    def close(self, because: str = "the run has ended") -> None:
         """Stop listening and answer what nobody acted on."""
         # Closing alone would leave accept() waiting on Linux.
         with contextlib.suppress(OSError):
@@ -89,7 +97,7 @@ class ControlServer:
             self._path.unlink()
         while not self.commands.empty():
             left = self.commands.get_nowait()
-            self._store.answer(left.id, left.verb, ok=False, message="the run has ended")
+            self._store.answer(left.id, left.verb, ok=False, message=because)
 
     def _accept(self) -> None:
         while True:
@@ -121,16 +129,29 @@ class ControlServer:
             payload = request.get("payload", {})
             valid = bool(_IDENTIFIER.fullmatch(identifier)) and verb in VERBS
             valid = valid and isinstance(payload, dict)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             valid = False
         if not valid:
             return {"ok": False, "message": f"expected an id and a verb of {', '.join(VERBS)}"}
-        if problem := SHAPES[verb](payload):
-            return {"ok": False, "message": f"{verb}: {problem}"}
+        if problem := self._problem(verb, payload):
+            return {"ok": False, "message": problem}
         if self._store.command(identifier, verb, payload):
             self.commands.put(Command(identifier, verb, payload))
             return {"ok": True, "id": identifier, "message": "accepted"}
         return {"ok": True, "id": identifier, "message": "accepted before"}
+
+    def _problem(self, verb: str, payload: Mapping[str, Any]) -> str:
+        """Why the command is not accepted; empty where it is."""
+        if verb not in self._verbs:
+            return f"nothing trains here: this worker takes {', '.join(self._verbs)}"
+        check = self._checks.get(verb)
+        if check is None:
+            return f"{verb} takes no payload" if payload else ""
+        try:
+            check(payload)
+        except UserError as error:
+            return str(error)
+        return ""
 
 
 def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None) -> str:
@@ -142,7 +163,8 @@ def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None)
         payload: what the verb needs to know.
 
     Raises:
-        UserError: no worker listens, or it refused.
+        NobodyListensError: no worker listens.
+        UserError: it refused.
     """
     identifier = uuid.uuid4().hex
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -153,13 +175,19 @@ def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None)
             _send(client, {"id": identifier, "verb": verb, "payload": dict(payload or {})})
             reply = json.loads(next(_frames(client), b""))
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise NobodyListensError(
             f"no worker answers for run {run.id}",
             fix=f"`stonk-tui status {run.id}` tells its state",
         ) from error
     if not reply.get("ok"):
         raise UserError(f"the worker refused: {one_line(str(reply.get('message')))}")
     return identifier
+
+
+def _check_set(payload: Mapping[str, Any]) -> None:
+    """The shape alone: whether the values make sense is for the training loop to say."""
+    if problem := live_settings.shape_problem(payload):
+        raise UserError(f"set: {problem}")
 
 
 def _peer_uid(connection: socket.socket) -> int:
@@ -173,7 +201,7 @@ def _send(connection: socket.socket, message: dict[str, object]) -> None:
 
 
 def _frames(connection: socket.socket) -> Iterator[bytes]:
-    """Lines of at most 64 KiB; a longer one ends the conversation."""
+    """Lines of at most 256 KiB; a longer one ends the conversation."""
     buffer = b""
     while True:
         while b"\n" not in buffer:

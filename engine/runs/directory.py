@@ -5,6 +5,7 @@
   events.db      events, rollouts, commands
   engine.log     the worker's stdout and stderr
   worker.json    process id and start time of the newest worker
+  prober.json    the same of the newest worker that answered probes alone
   worker.lock    held by the living worker
   checkpoints/   step-000100/ ...
   best_model     name of the best checkpoint by validation reward
@@ -117,12 +118,28 @@ class RunDirectory:
         write_atomically(self.path / "run.yaml", yaml.safe_dump(values, sort_keys=False))
 
     def worker(self) -> psutil.Process | None:
-        """The living worker, or None.
+        """The living worker that trains, or None."""
+        return self._living("worker.json")
+
+    def record_worker(self, pid: int | None = None) -> None:
+        """Say which process works on this run: ``pid``, or the calling one."""
+        self._record("worker.json", pid)
+
+    def prober(self) -> psutil.Process | None:
+        """The living worker that answers probes and trains nothing, or None."""
+        return self._living("prober.json")
+
+    def record_prober(self, pid: int | None = None) -> None:
+        """Say which process answers probes of this run: ``pid``, or the calling one."""
+        self._record("prober.json", pid)
+
+    def _living(self, file: str) -> psutil.Process | None:
+        """The process of a record, where it lives.
 
         The start time guards against a process id that the system gave away again.
         """
         try:
-            record = json.loads((self.path / "worker.json").read_text(encoding="utf-8"))
+            record = json.loads((self.path / file).read_text(encoding="utf-8"))
             process = psutil.Process(record["pid"])
             alive = process.status() != psutil.STATUS_ZOMBIE
             same = abs(process.create_time() - record["created"]) < 1
@@ -130,11 +147,10 @@ class RunDirectory:
             return None
         return process if alive and same else None
 
-    def record_worker(self, pid: int | None = None) -> None:
-        """Say which process works on this run: ``pid``, or the calling one."""
+    def _record(self, file: str, pid: int | None) -> None:
         process = psutil.Process(pid)
         write_atomically(
-            self.path / "worker.json",
+            self.path / file,
             json.dumps({"pid": process.pid, "created": process.create_time()}),
         )
 

@@ -12,6 +12,7 @@ from engine.runs.live_settings import Changed
 from engine.runs.reader import Event
 
 TERMINAL_STATES = ("finished", "stopped", "failed")
+KEPT_PROBES = 50
 STATES = (
     "prepared",
     "starting",
@@ -140,6 +141,8 @@ class History:
     settings: list[Changed] = field(default_factory=list)
     """Changes of settings while the run trained, oldest first."""
     log: list[LogLine] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    """What checkpoints were asked and answered, the last ones, oldest first; see docs/probe.md."""
     _marks: list[_Mark] = field(default_factory=list, repr=False)
     """One for each kept checkpoint and for each step since the newest."""
     _alarm_turns: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list, repr=False)
@@ -285,6 +288,9 @@ class History:
     def _on_promotion(self, event: Event, payload: Mapping[str, Any]) -> None:
         self.promotion = dict(payload)
         self._say(event, "info", "Stage II, from a promoted Stage I policy")
+
+    def _on_probe(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.probes = [*self.probes, {**payload, "time": event.time}][-KEPT_PROBES:]
 
     def _on_command(self, event: Event, payload: Mapping[str, Any]) -> None:
         level = "info" if payload["ok"] else "warning"

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +20,12 @@ from engine.runs.home import home
 
 WORKER_MODULE = "engine.worker"
 """What a worker runs, with the run's path as its argument."""
+PROBE_OPTION = "--probe"
+"""Second argument of a worker that trains nothing and answers probes."""
+
+_LOCK_PATIENCE_SECONDS = 3.0
+"""``refuse_busy_device`` looks at the same lock for a moment."""
+_END_SECONDS = 15.0
 
 
 def device_lock(device: str) -> Path:
@@ -45,13 +53,84 @@ def refuse_busy_device(device: str) -> None:
             raise busy_device(device)
 
 
+@contextlib.contextmanager
+def hold_device(run: RunDirectory, device: str) -> Iterator[None]:
+    """Hold the device for the block.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    while True:
+        with directory.exclusive(device_lock(device), run.id) as acquired:
+            if acquired:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise busy_device(device)
+        time.sleep(0.1)
+
+
 def busy_device(device: str) -> UserError:
     """The error for a device that another run holds."""
-    holder = device_lock(device).read_text(encoding="utf-8").strip() or "another run"
+    holder = _holder(device) or "another run"
     return UserError(
         f"{device} is busy with run {holder}",
         fix=f"stop it (`stonk-tui stop {holder}`) or choose another --device",
     )
+
+
+def end_prober(run: RunDirectory | None) -> None:
+    """End a worker that waits for probes of ``run``: whoever trains comes first."""
+    process = run.prober() if run is not None else None
+    if process is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        process.terminate()
+        try:
+            process.wait(_END_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(_END_SECONDS)
+
+
+def launch_prober(run: RunDirectory) -> None:
+    """Start a worker that answers probes of ``run`` and ends when nobody asks any more.
+
+    Raises:
+        UserError: a worker trains the run, which answers itself, or the device is missing or
+            busy.
+        RunFailedError: the system starts no process.
+    """
+    if run.worker() is not None:
+        raise UserError(f"run {run.id} has a living worker, which answers probes itself")
+    device = devices.resolve(run.config().model.device)
+    holder = _run_on(device)
+    if holder is not None and holder != run:
+        if holder.worker() is not None:
+            raise UserError(
+                f"{device} is busy with run {holder.id}",
+                fix=f"ask its worker: `stonk-tui probe {holder.id} --checkpoint {run.id}:NAME`",
+            )
+        end_prober(holder)
+    try:
+        _spawn(run, PROBE_OPTION)
+    except OSError as error:
+        raise RunFailedError(f"no worker could be started: {error.strerror}") from error
+
+
+def _holder(device: str) -> str:
+    """Id of the run that holds or last held the device."""
+    try:
+        return device_lock(device).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _run_on(device: str) -> RunDirectory | None:
+    """The run that holds or last held the device, where it is still there."""
+    name = _holder(device)
+    return next((run for run in directory.list_runs() if run.id == name), None)
 
 
 def launch(config: RunConfig) -> RunDirectory:
@@ -67,6 +146,7 @@ def launch(config: RunConfig) -> RunDirectory:
     if config.stage == "II":
         raise stage1.needs_promotion()
     device = devices.resolve(config.model.device)
+    end_prober(_run_on(device))
     refuse_busy_device(device)
     model = config.model.model_copy(update={"device": device})
     run = directory.create(config.model_copy(update={"model": model}))
@@ -89,7 +169,9 @@ def relaunch(run: RunDirectory) -> None:
         raise UserError(f"run {run.id} has a living worker", fix=f"stonk-tui attach {run.id}")
     config = run.config()
     stage1.verify(run, config)
+    end_prober(run)
     device = devices.resolve(config.model.device)
+    end_prober(_run_on(device))
     refuse_busy_device(device)
     if device != config.model.device:
         # Edited after the promotion: from now on it names the device of today.
@@ -98,7 +180,7 @@ def relaunch(run: RunDirectory) -> None:
     _spawn(run)
 
 
-def _spawn(run: RunDirectory) -> None:
+def _spawn(run: RunDirectory, *options: str) -> None:
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
     # A second run loads weights from files: nothing it imports may draw on a terminal.
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
@@ -113,7 +195,7 @@ def _spawn(run: RunDirectory) -> None:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     with run.log.open("ab") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER_MODULE, str(run.path)],
+            [sys.executable, "-P", "-m", WORKER_MODULE, str(run.path), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -123,4 +205,5 @@ def _spawn(run: RunDirectory) -> None:
         )
     # Written here as well as by the worker: until it has started, the run is not stale.
     with contextlib.suppress(psutil.Error):
-        run.record_worker(worker.pid)
+        record = run.record_prober if PROBE_OPTION in options else run.record_worker
+        record(worker.pid)

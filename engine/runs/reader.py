@@ -113,6 +113,17 @@ class StoreReader:
         )
         return [_event(row) for row in rows]
 
+    def last_seq(self) -> int:
+        """Sequence number of the newest event; 0 before the first."""
+        return int(self._all("SELECT coalesce(max(seq), 0) FROM events")[0][0])
+
+    def draft(self, identifier: str) -> Mapping[str, Any] | None:
+        """How far the answer to a command is; None before its first word and after its last."""
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'drafts'"):
+            return None
+        rows = self._all("SELECT payload FROM drafts WHERE id = ?", (identifier,))
+        return from_json(rows[0][0]) if rows else None
+
     def newest_rollouts(self, limit: int = 64, before: int | None = None) -> list[Rollout]:
         """The newest rollouts, newest step first, in group order inside a step.
 

@@ -25,6 +25,7 @@ from engine.text import escape_surrogates
 _BATCH_ROWS = 64
 _BATCH_SECONDS = 0.05
 _QUEUE_ROWS = 4096
+_DRAFTS = "CREATE TABLE IF NOT EXISTS drafts (id TEXT PRIMARY KEY, payload TEXT NOT NULL) STRICT"
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,23 @@ class RolloutRecord:
 class EventStore:
     """Append events, rollouts and commands of one run."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the store at ``path`` and begin a new attempt."""
+    def __init__(self, path: Path, *, begins_attempt: bool = True) -> None:
+        """Open or create the store at ``path``.
+
+        Args:
+            begins_attempt: for a worker that trains. Who only adds to what was trained writes
+                under the newest attempt and step.
+        """
         self._work: queue.Queue[_Job | None] = queue.Queue(_QUEUE_ROWS)
         self._broken: Exception | None = None
         connection = _open(path)
-        (newest,) = connection.execute("SELECT coalesce(max(attempt), 0) FROM events").fetchone()
-        self.attempt = int(newest) + 1
-        """Number of this worker among all that worked on the run, from 1."""
-        self._step = 0
+        newest, step = connection.execute(
+            "SELECT coalesce(max(attempt), 0), coalesce(max(step) FILTER (WHERE superseded = 0), 0)"
+            " FROM events"
+        ).fetchone()
+        self.attempt = int(newest) + begins_attempt
+        """Number of this worker among all that trained the run, from 1."""
+        self._step = 0 if begins_attempt else int(step)
         self._listener: Callable[[str, Mapping[str, Json], int], None] | None = None
         self._thread = threading.Thread(
             target=self._write, args=(connection,), name="store-writer", daemon=True
@@ -117,13 +126,30 @@ class EventStore:
         self._put(insert)
 
     def supersede_after(self, step: int) -> None:
-        """Mark step results and rollouts after ``step`` as replayed; nothing is deleted."""
+        """Mark step results and rollouts after ``step`` as replayed; nothing is deleted.
+
+        What a person asked a checkpoint stays asked.
+        """
 
         def mark(db: sqlite3.Connection) -> None:
-            for table in ("events", "rollouts"):
-                db.execute(f"UPDATE {table} SET superseded = 1 WHERE step > ?", (step,))
+            db.execute(
+                "UPDATE events SET superseded = 1 WHERE step > ? AND kind <> 'probe'", (step,)
+            )
+            db.execute("UPDATE rollouts SET superseded = 1 WHERE step > ?", (step,))
 
         self._put(mark)
+
+    def draft(self, identifier: str, payload: Mapping[str, Json] | None) -> None:
+        """Show how far the answer to a command is; the last one alone is kept, None removes it."""
+        text = None if payload is None else _dump(payload)
+
+        def write(db: sqlite3.Connection) -> None:
+            if text is None:
+                db.execute("DELETE FROM drafts WHERE id = ?", (identifier,))
+            else:
+                db.execute("INSERT OR REPLACE INTO drafts VALUES (?, ?)", (identifier, text))
+
+        self._put(write)
 
     def command(self, identifier: str, verb: str, args: Mapping[str, Json]) -> bool:
         """Persist a command durably; False when its id is known already."""
@@ -242,6 +268,11 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.executescript(
             f"BEGIN; {schema} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"
         )
+    # Stores of earlier versions have no such table.
+    connection.execute(_DRAFTS)
+    # What a worker that died left half said.
+    connection.execute("DELETE FROM drafts")
+    connection.commit()
     return connection
 
 

@@ -2,11 +2,16 @@
 
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 
 from engine.errors import UserError
 from engine.runs.control import Command
 from engine.runs.store import EventStore
+
+AnswerProbe = Callable[[Command, Callable[[], bool]], tuple[bool, str]]
+"""Answers a probe: whether that worked, and one line. Its second argument tells whether the worker
+is to end, so that a long answer need not be waited for."""
 
 
 class StopRequestedError(Exception):
@@ -26,6 +31,11 @@ class Control:
         self._stop_reason: str | None = None
         self._checkpoint: Callable[[], str] | None = None
         self._change: Callable[[Command], str] | None = None
+        self._answer_probe: AnswerProbe | None = None
+
+    def allow_probes(self, answer: AnswerProbe) -> None:
+        """From now on probes are answered: the model is in memory."""
+        self._answer_probe = answer
 
     def allow_checkpoints(self, save: Callable[[], str]) -> None:
         """From now on ``checkpoint`` saves through ``save``, which returns the name."""
@@ -69,6 +79,25 @@ class Control:
                 return
             paused = self._act(command, paused, running_state)
 
+    def obey_probes(self) -> None:
+        """Answer the waiting probes alone, inside of work that nothing else may interrupt."""
+        while (command := self._take("probe")) is not None:
+            self._act(command, False, "")
+
+    def _take(self, verb: str) -> Command | None:
+        """The first waiting command of this verb, out of turn."""
+        with self._commands.mutex:
+            waiting: deque[Command] = self._commands.queue
+            taken = next((command for command in waiting if command.verb == verb), None)
+            if taken is not None:
+                waiting.remove(taken)
+        return taken
+
+    def _is_ending(self) -> bool:
+        with self._commands.mutex:
+            is_told = any(command.verb == "stop" for command in self._commands.queue)
+        return is_told or self._stop_reason is not None or self._is_late()
+
     def _act(self, command: Command, paused: bool, running_state: str) -> bool:
         """Carry out one command; returns whether the run is paused afterwards."""
         ok, message = True, ""
@@ -89,6 +118,11 @@ class Control:
                 message = f"saved {self._checkpoint()}" if self._checkpoint else ""
             case "set":
                 ok, message = self._set(command)
+            case "probe" if self._answer_probe is None:
+                ok, message = False, "the model is not in memory yet"
+            case "probe":
+                assert self._answer_probe is not None
+                ok, message = self._answer_probe(command, self._is_ending)
             case "stop":
                 self._stop_reason, message = "stopped by command", "stopping after this step"
         self._store.answer(command.id, command.verb, ok=ok, message=message)

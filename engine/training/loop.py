@@ -234,7 +234,7 @@ def train(training: Training, control: Control) -> Ending:
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
     try:
         if progress.best_reward is None:
-            training.save(_validate(training, validation_items))
+            training.save(_validate(training, validation_items, control))
         while progress.step < max_steps:
             control.obey("training")
             config = training.config
@@ -312,7 +312,7 @@ def train(training: Training, control: Control) -> Ending:
             is_last = step == max_steps
             reward = None
             if step % schedule.eval_every == 0 or is_last:
-                reward = _validate(training, validation_items)
+                reward = _validate(training, validation_items, control)
             is_best = progress.best_name == f"step-{step:06d}"
             if is_best or is_last or step % schedule.save_every == 0:
                 training.save(reward)
@@ -329,7 +329,7 @@ def train(training: Training, control: Control) -> Ending:
     return Ending("finished", f"all {max_steps} steps done")
 
 
-def _validate(training: Training, items: Sequence[Item]) -> float:
+def _validate(training: Training, items: Sequence[Item], control: Control) -> float:
     """Validate and record; returns the validation reward.
 
     The untrained base model is measured on the same items once, before the first step. All
@@ -341,9 +341,17 @@ def _validate(training: Training, items: Sequence[Item]) -> float:
     store.event("state", {"state": "evaluating", "detail": ""})
     if not progress.base_model:
         progress.base_model = guard.run(
-            "validation", validation.base_model_baseline, config, task, policy, items
+            "validation",
+            validation.base_model_baseline,
+            config,
+            task,
+            policy,
+            items,
+            control.obey_probes,
         )
-    metrics = guard.run("validation", validation.validate, config, task, policy, items)
+    metrics = guard.run(
+        "validation", validation.validate, config, task, policy, items, control.obey_probes
+    )
     metrics |= progress.base_model
     reward = metrics["reward/total"]
     progress.validations_since_best += 1

@@ -4,7 +4,7 @@ It changes nothing about training: the sampling seed is the same every time, its
 not the training one, and rewards are never shaped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,18 +17,30 @@ from engine.training import steps
 
 
 def validate(
-    config: RunConfig, task: Task, policy: Policy, items: Sequence[Item]
+    config: RunConfig,
+    task: Task,
+    policy: Policy,
+    items: Sequence[Item],
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Metrics of the policy as it is now, see ``Task.validation_metrics``."""
-    return task.validation_metrics(_judged(config, task, policy, items))
+    """Metrics of the policy as it is now, see ``Task.validation_metrics``.
+
+    Args:
+        between: called between two batches; must change nothing about the policy.
+    """
+    return task.validation_metrics(_judged(config, task, policy, items, between))
 
 
 def base_model_baseline(
-    config: RunConfig, task: Task, policy: Policy, items: Sequence[Item]
+    config: RunConfig,
+    task: Task,
+    policy: Policy,
+    items: Sequence[Item],
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """What the untrained base model makes of the same items, sampled the same way."""
     with base_policy(policy.model):
-        metrics = task.validation_metrics(_judged(config, task, policy, items))
+        metrics = task.validation_metrics(_judged(config, task, policy, items, between))
     names = {"accuracy": "baseline/base_model", "parsed": "baseline/base_model_parsed"}
     return {to: metrics[name] for name, to in names.items() if name in metrics}
 
@@ -39,17 +51,23 @@ def describe_sampling(config: RunConfig) -> str:
 
 
 def _judged(
-    config: RunConfig, task: Task, policy: Policy, items: Sequence[Item]
+    config: RunConfig,
+    task: Task,
+    policy: Policy,
+    items: Sequence[Item],
+    between: Callable[[], None],
 ) -> list[tuple[Item, Assessment]]:
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     batch_size = config.rollout.prompts_per_step * config.rollout.group_size
     judged = []
-    with _sampled_by(policy, config.rollout):
-        for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
+    for start in range(0, len(items), batch_size):
+        if start:
+            between()
+        batch = items[start : start + batch_size]
+        with _sampled_by(policy, config.rollout):
             sampled = steps.roll_out(policy, batch, 1, generator)
-            for rollout in steps.judge(policy, task, batch, sampled):
-                judged += rollout.judged
+        for rollout in steps.judge(policy, task, batch, sampled):
+            judged += rollout.judged
     return judged
 
 

@@ -1,7 +1,5 @@
 """``data``: look at market data, check it for leaks, write it as files."""
 
-import datetime as dt
-import difflib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.config import DataConfig
-from engine.errors import RunFailedError, UserError
+from engine.errors import RunFailedError
+from engine.market.lookup import find_example
 from engine.text import one_line
 from stonk_tui.commands.output import say, say_json, table
 
@@ -188,46 +187,6 @@ def load_dataset(source: str, horizon: int) -> "tuple[Market, Dataset]":
 
     market = _market(source)
     return market, Dataset.configured(market.histories, data_config(horizon))
-
-
-def find_example(dataset: "Dataset", ticker: str, date: str) -> "Example":
-    """The example of a ticker and day.
-
-    Raises:
-        UserError: there is none, with what is near.
-    """
-    try:
-        day = dt.date.fromisoformat(date)
-    except ValueError:
-        raise UserError(
-            f"{one_line(date, 40)!r} is no date", where="--date", fix="write it as YYYY-MM-DD"
-        ) from None
-    tickers = [history.ticker for history in dataset.histories]
-    if ticker not in tickers:
-        near = difflib.get_close_matches(ticker.upper(), tickers, n=3) or tickers[:5]
-        raise UserError(
-            f"no ticker called {one_line(ticker, 40)!r}",
-            where="--ticker",
-            fix=f"there are {len(tickers)}, such as {', '.join(map(one_line, near))}",
-        )
-    try:
-        return dataset.find(f"{ticker}:{day.isoformat()}")
-    except KeyError:
-        near = _nearest(dataset, tickers.index(ticker), day)
-        raise UserError(
-            f"no example of {one_line(ticker)} on {day}: no trading day, too early for its window"
-            " and volatility, or without a label",
-            where="--date",
-            fix=f"the nearest are {' and '.join(near)}" if near else "use another ticker",
-        ) from None
-
-
-def _nearest(dataset: "Dataset", history: int, day: dt.date) -> list[str]:
-    """The days with an example right before and after ``day``."""
-    usable = dataset.usable_days(history)
-    before = [one for one in usable if one < day][-1:]
-    after = [one for one in usable if one > day][:1]
-    return [one.isoformat() for one in (*before, *after)]
 
 
 # ---------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.config import RewardConfig
 from engine.errors import UserError
+from engine.market.lookup import find_example
 from engine.text import one_line
-from stonk_tui.commands.data import find_example, load_dataset
+from stonk_tui.commands.data import load_dataset
 from stonk_tui.commands.output import say, say_json
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.widgets import figures
 from stonk_tui.widgets.chart import Chart
 from stonk_tui.widgets.text import line
+from stonk_tui.widgets.trail import Trail, trail
 
 REFRESH_SECONDS = 2.0
 _CHARTS = {
@@ -33,8 +34,14 @@ class CompareScreen(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = actions.bindings("compare")
     scope: ClassVar[actions.Scope] = "compare"
+    noun = "Compare"
+    explanation = (
+        "Two to six runs over each other: reward, validation accuracy and KL divergence by step. "
+        "Each run has a glyph and a colour of its own, and the legend reads all of them off at "
+        "the cursor. Rewards of different schemes are on different scales, which is said where "
+        "it is so."
+    )
     DEFAULT_CSS = """
-    CompareScreen #title { height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; }
     CompareScreen #legend { height: auto; padding: 0 1; text-wrap: nowrap; }
     CompareScreen #apart { height: auto; max-height: 2; padding: 0 1; color: $quiet; }
     CompareScreen #charts {
@@ -60,7 +67,7 @@ class CompareScreen(CockpitScreen):
         self._apart = comparison.differences([item.config for item in runs])
 
     def compose_body(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
+        yield Trail()
         yield Static(id="legend", markup=False)
         yield Static(id="apart", markup=False)
         with Container(id="charts"):
@@ -103,12 +110,9 @@ class CompareScreen(CockpitScreen):
             return
         self._drawn = drawn
         where = "newest" if self._at is None else f"at step {self._at}"
-        self.query_one("#title", Static).update(
+        self.query_one(Trail).update(
             Content.assemble(
-                ("stonk-tui", "bold $gold"),
-                (" › ", "$quiet"),
-                ("compare", "bold"),
-                (f"   {len(self._runs)} runs, {where}", "$quiet"),
+                trail(None, "compare"), (f"   {len(self._runs)} runs, {where}", "$quiet")
             )
         )
         width = self.size.width - 2

@@ -43,6 +43,7 @@ _SCOPES: tuple[tuple[actions.Scope, str], ...] = (
     ("runs", "Runs"),
     ("compare", "Runs compared"),
     ("log", "Log"),
+    ("probe", "Probe"),
 )
 
 _MOVING = (

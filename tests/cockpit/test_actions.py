@@ -20,6 +20,7 @@ from stonk_tui.screens.compare import CompareScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen, help_text
 from stonk_tui.screens.log import LogScreen
+from stonk_tui.screens.probe import ProbeScreen
 from stonk_tui.screens.rollout import RolloutScreen
 from stonk_tui.screens.rollouts import RolloutsScreen
 from stonk_tui.screens.runs import RunsScreen
@@ -37,6 +38,7 @@ OWNERS: dict[str, type] = {
     "compare": CompareScreen,
     "rollout": RolloutScreen,
     "log": LogScreen,
+    "probe": ProbeScreen,
 }
 
 

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from engine.runs import devices
+from engine.runs.store import EventStore
 from stonk_tui import doctor
 from stonk_tui.app import Cockpit
 from stonk_tui.screens import real_run
@@ -104,6 +105,14 @@ def _prepared() -> recorded.Recording:
     for file in recording.run.path.glob("events.db*"):
         file.unlink()
     return recording
+
+
+def _asked() -> recorded.Recording:
+    recording = recorded.record(60)
+    recording.store = EventStore(recording.run.database, begins_attempt=False)
+    recording.is_asked(1, known=False)
+    recording.is_asked(2)
+    return _living(recording)
 
 
 def _living(recording: recorded.Recording) -> recorded.Recording:
@@ -276,6 +285,14 @@ def test_alarm_explained(snap_compare: SnapCompare, size: tuple[int, int]) -> No
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_settings(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert _compare(snap_compare, _with_other_settings(), size, "s", "down", "down", "0", ".", "8")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("keys", [("g", "b"), ("g", "b", "f6")], ids=["day", "typed"])
+def test_probe_screen(
+    snap_compare: SnapCompare, keys: tuple[str, ...], size: tuple[int, int]
+) -> None:
+    assert _compare(snap_compare, _asked(), size, *keys)
 
 
 @pytest.mark.parametrize("panel", range(1, 10))

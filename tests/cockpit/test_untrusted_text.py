@@ -48,6 +48,7 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "palette": ("ctrl+p",),
     "alarm": ("8", "enter"),
     "promote": ("P",),
+    "probe": ("g", "b"),
 }
 
 
@@ -131,6 +132,10 @@ def _hostile_run() -> recorded.Recording:
     )
     store.event("super_saiyan", {"power": HOSTILE, "step": 3, "suggestion": HOSTILE}, step=3)
     store.event("promotion", {"parent": HOSTILE, "checkpoint": HOSTILE, "reason": HOSTILE})
+    sample = {"completion": HOSTILE * 3, "error": HOSTILE, "direction": HOSTILE, "reward": HOSTILE}
+    answer = {"checkpoint": HOSTILE, "run": HOSTILE, "samples": [sample, HOSTILE], "vote": HOSTILE}
+    example = {"ticker": HOSTILE, "as_of": HOSTILE, "source": HOSTILE, "actual": HOSTILE}
+    store.event("probe", {"id": HOSTILE, "example": example, "answers": [answer, answer, HOSTILE]})
     store.event("checkpoint", {"name": HOSTILE, "best": True, "validation_reward": None})
     store.event("progress", {"task": HOSTILE, "done": 1, "total": 2, "detail": HOSTILE})
     recording.closes()

@@ -6,15 +6,16 @@ import select
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.runs import control, directory
-from engine.runs.control import ControlServer
+from engine.runs.control import Command, ControlServer
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 from engine.runs.store import EventStore
@@ -82,6 +83,39 @@ def test_repeated_id_is_applied_once(run: RunDirectory, server: ControlServer) -
     with connection(run) as client:
         assert ask(client, frame)["ok"] is True
     assert server.commands.qsize() == 1
+
+
+def test_payload_is_checked_before_it_is_accepted_and_comes_with_its_command(
+    run: RunDirectory,
+) -> None:
+    def check(payload: Mapping[str, Any]) -> None:
+        if payload.get("size") != 3:
+            raise UserError("wrong size", where="probe size")
+
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store, checks={"probe": check})
+    with pytest.raises(UserError, match="the worker refused: probe size: wrong size"):
+        control.send(run, "probe", {"size": 4})
+    with pytest.raises(UserError, match="the worker refused: pause takes no payload"):
+        control.send(run, "pause", {"size": 3})
+    identifier = control.send(run, "probe", {"size": 3})
+    assert stored_commands(run) == [(identifier, "probe", 0, None)]
+    assert server.commands.get(timeout=SECONDS) == Command(identifier, "probe", {"size": 3})
+    server.close()
+    store.close()
+
+
+def test_server_that_takes_some_verbs_refuses_the_others(run: RunDirectory) -> None:
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store, verbs=("probe",))
+    with pytest.raises(UserError, match="nothing trains here: this worker takes probe"):
+        control.send(run, "stop")
+    control.send(run, "probe")
+    server.close("too late")
+    store.close()
+    reader = StoreReader(run.database)
+    assert [event.payload["message"] for event in reader.events()] == ["too late"]
+    reader.close()
 
 
 GARBAGE = {

@@ -1,0 +1,1 @@
+"""Asking checkpoints: requests, examples, answers, and who answers them."""
