@@ -12,6 +12,7 @@ from engine.probe import client
 from engine.probe.request import ProbeRequest, Wanted
 from engine.runs import control, directory, launcher
 from engine.runs.directory import RunDirectory
+from engine.runs.reader import StoreReader
 from engine.runs.status import read_history, status
 from tests.engine.test_probe import WIRE
 from tests.tiny import save_tiny_model, tiny_config
@@ -48,6 +49,20 @@ def _finished(config: RunConfig) -> RunDirectory:
     return run
 
 
+def _last_seq(run: RunDirectory) -> int:
+    reader = StoreReader(run.database)
+    seq = reader.last_seq()
+    reader.close()
+    return seq
+
+
+def _steps_until_a_probe(run: RunDirectory, seq: int) -> int:
+    reader = StoreReader(run.database)
+    kinds = [event.kind for event in reader.events(seq, 10_000)]
+    reader.close()
+    return kinds[: kinds.index("probe")].count("step")
+
+
 def test_a_run_in_training_answers_and_goes_on(config: RunConfig) -> None:
     endless = ["schedule.max_steps=100000", "schedule.eval_every=100000"]
     run = launcher.launch(with_overrides(config, endless))
@@ -68,6 +83,12 @@ def test_a_run_in_training_answers_and_goes_on(config: RunConfig) -> None:
             "completion", "finished", "direction", "percent", "confidence", "error", "reward",
         }  # fmt: skip
         assert isinstance(one["samples"][0]["reward"], float)
+    wait_for(lambda: status(run)["step"] > 0)
+    seq = _last_seq(run)
+    control.send(run, "probe", _request("base").payload())
+    wait_for(lambda: len(read_history(run).probes) == 2)
+    # The step in hand; and the one before, whose event may have been on its way to the disk.
+    assert _steps_until_a_probe(run, seq) <= 2
     step = status(run)["step"]
     wait_for(lambda: status(run)["step"] > step)
     assert status(run)["state"] == "training"
