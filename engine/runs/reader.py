@@ -6,7 +6,8 @@ all its rows and is done. Text comes back raw: whoever shows it sanitizes it.
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ class Event:
     kind: str
     step: int
     payload: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> "Event":
+        """The event in a row of the table, its columns in the order of these fields."""
+        # A cockpit that attaches reads thousands of these before its first paint, and this parser
+        # takes a third of the time of the standard one.
+        return cls(*row[:5], from_json(row[5], cache_strings="keys"))
 
 
 @dataclass(frozen=True)
@@ -90,17 +98,36 @@ class StoreReader:
 
     def events(self, after: int = 0, limit: int = 2000) -> list[Event]:
         """Events with ``seq > after`` in order, superseded ones left out."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT seq, attempt, time, kind, step, payload FROM events"
             " WHERE seq > ? AND superseded = 0 ORDER BY seq LIMIT ?",
             (after, limit),
         )
-        # A cockpit that attaches reads thousands of these before its first paint, and this parser
-        # takes a third of the time of the standard one.
-        return [
-            Event(seq, attempt, time, kind, step, from_json(payload, cache_strings="keys"))
-            for seq, attempt, time, kind, step, payload in rows
-        ]
+        return [Event.of(row) for row in rows]
+
+    def last_seq(self) -> int:
+        """``seq`` of the newest event, superseded or not; 0 where there is none."""
+        ((last,),) = self.rows("SELECT max(seq) FROM events")
+        return last or 0
+
+    def last_rollout(self) -> int:
+        """Id of the newest rollout, superseded or not; 0 where there is none."""
+        ((last,),) = self.rows("SELECT max(id) FROM rollouts")
+        return last or 0
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether a worker has made this store quick to read; older versions did not."""
+        return bool(self.rows("SELECT 1 FROM sqlite_master WHERE name = 'curves'"))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let several reads see one state of the store; brief, for the log grows meanwhile."""
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
 
     def newest_rollouts(self, limit: int = 64, before: int | None = None) -> list[Rollout]:
         """The newest rollouts, newest step first, in group order inside a step.
@@ -109,7 +136,7 @@ class StoreReader:
             limit: rows at most.
             before: only steps below this one, for paging back.
         """
-        rows = self._all(
+        rows = self.rows(
             f"{_ROLLOUT} WHERE r.superseded = 0 AND r.step < ?"
             " ORDER BY r.step DESC, r.grp, r.sample LIMIT ?",
             (before if before is not None else 2**62, limit),
@@ -118,12 +145,12 @@ class StoreReader:
 
     def rollout(self, identifier: int) -> Rollout | None:
         """One rollout by its id."""
-        rows = self._all(f"{_ROLLOUT} WHERE r.id = ?", (identifier,))
+        rows = self.rows(f"{_ROLLOUT} WHERE r.id = ?", (identifier,))
         return _rollout(rows[0]) if rows else None
 
     def group(self, step: int, group: int) -> list[Rollout]:
         """All completions of one prompt at one step, in sample order."""
-        rows = self._all(
+        rows = self.rows(
             f"{_ROLLOUT} WHERE r.superseded = 0 AND r.step = ? AND r.grp = ? ORDER BY r.sample",
             (step, group),
         )
@@ -133,7 +160,12 @@ class StoreReader:
         """Release the database."""
         self._connection.close()
 
-    def _all(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, for modules that know the schema.
+
+        Raises:
+            UserError: the store cannot be read.
+        """
         try:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.DatabaseError as error:
