@@ -74,9 +74,7 @@ def _templates(path: Path) -> dict[tuple[str, int], str]:
     return {(kind, step): payload for kind, step, payload in rows}
 
 
-def _events(
-    database: sqlite3.Connection, templates: dict[tuple[str, int], str], count: int
-) -> int:
+def _events(database: sqlite3.Connection, templates: dict[tuple[str, int], str], count: int) -> int:
     (have,) = database.execute("SELECT count(*) FROM events").fetchone()
     rows: list[_Event] = []
     last = 0

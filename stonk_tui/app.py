@@ -15,13 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual import work
+from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
 from textual.filter import LineFilter
 from textual.message import Message
+from textual.screen import Screen
 
 from engine.errors import RunFailedError, UserError
 from engine.runs.directory import RunDirectory
@@ -30,6 +33,7 @@ from stonk_tui import actions, announce
 from stonk_tui.actions import Action
 from stonk_tui.announce import Announcements
 from stonk_tui.feed import Feed, RunModel, RunModelUpdated
+from stonk_tui.frames import Frames
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
@@ -116,12 +120,18 @@ class Cockpit(App[None]):
         self._is_dirty = False
         self._frames_skipped = 0
         self._output_filter = OutputFilter()
+        self._frames = Frames()
         self._rings = os.environ.get("STONK_BELL", "1") != "0"
 
     # --- life
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), self._output_filter]
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        if isinstance(renderable, CompositorUpdate):
+            renderable = self._frames.changes(renderable)
+        super()._display(screen, renderable)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our names for colours, so that styles resolve under every theme."""

@@ -100,5 +100,7 @@ def _of_kind(reader: StoreReader, kind: str, limit: int) -> dict[int, Event]:
 
 
 def _events(reader: StoreReader, which: str, parameters: tuple[object, ...]) -> dict[int, Event]:
-    rows = reader.rows(f"SELECT {_COLUMNS} FROM events WHERE superseded = 0 AND {which}", parameters)
+    rows = reader.rows(
+        f"SELECT {_COLUMNS} FROM events WHERE superseded = 0 AND {which}", parameters
+    )
     return {row[0]: Event.of(row) for row in rows}
