@@ -50,11 +50,6 @@ GOALS = {
     "stall_step_ratio": 1.05,
     "recovery_s": 1.0,
 }
-PROGRAM = (
-    "import sys; from pathlib import Path; from stonk_tui.app import Cockpit;"
-    "from engine.runs.directory import RunDirectory;"
-    "Cockpit(RunDirectory(Path(sys.argv[1]))).run()"
-)
 ROOT = Path(__file__).resolve().parents[1]
 Figures = dict[str, Any]
 
@@ -72,7 +67,7 @@ class Terminal:
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self.started = time.monotonic()
         self.process = psutil.Popen(
-            [sys.executable, "-c", PROGRAM, str(run.path)],
+            [sys.executable, "-m", "stonk_tui", "attach", run.id],
             stdin=slave,
             stdout=slave,
             stderr=slave,

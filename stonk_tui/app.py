@@ -6,7 +6,6 @@ of actions. Leaving, crashing or being killed changes nothing for the worker.
 """
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.console import RenderableType
-from textual import work
+from textual import events, on, work
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -121,6 +120,7 @@ class Cockpit(App[None]):
         self._frames_skipped = 0
         self._output_filter = OutputFilter()
         self._frames = Frames()
+        self._displayed: Screen[object] | None = None
         self._rings = os.environ.get("STONK_BELL", "1") != "0"
 
     # --- life
@@ -129,9 +129,17 @@ class Cockpit(App[None]):
         return [*super().get_line_filters(), self._output_filter]
 
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        if screen is not self._displayed:
+            self._displayed = screen
+            self._frames.forget()
         if isinstance(renderable, CompositorUpdate):
             renderable = self._frames.changes(renderable)
         super()._display(screen, renderable)
+
+    @on(events.Resize)
+    def _forget_what_is_shown(self) -> None:
+        # A terminal moves its lines about when its size changes.
+        self._frames.forget()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our names for colours, so that styles resolve under every theme."""
@@ -139,6 +147,7 @@ class Cockpit(App[None]):
 
     def on_mount(self) -> None:
         self._listen_for_the_end()
+        self.app_resume_signal.subscribe(self, lambda _: self._frames.forget())
         if self._first_run is not None:
             self.attach(self._first_run)
         else:
@@ -177,9 +186,6 @@ class Cockpit(App[None]):
         """
         if anew or self.model is None or self.model.run != run:
             self._let_go()
-            # A long history is a million objects and no garbage: looking through them again
-            # and again while they are made takes a tenth of the time to the first picture.
-            gc.disable()
             self.model = RunModel(run)
             self._feed = Feed(run, lambda: self.post_message(RunModelUpdated()))
             self._feed.start()
@@ -191,7 +197,6 @@ class Cockpit(App[None]):
         self.switch_mode("train")
 
     def _let_go(self) -> None:
-        gc.enable()
         if self._feed is not None:
             self._feed.stop()
         if self._machine_feed is not None:
@@ -210,7 +215,6 @@ class Cockpit(App[None]):
         if was_loaded:
             self._announce(announce.compare(before, self.model))
         if self.model.loaded and not was_loaded:
-            gc.enable()
             self._draw_if_dirty()
 
     def _announce(self, news: Announcements) -> None:

@@ -1,9 +1,9 @@
 """Send a terminal only what it does not show already.
 
 Textual repaints whole regions: a panel whose title has changed is sent with everything in it, a
-chart of 15 KB included. Over a slow line that is what counts, so each update is compared, cell by
-cell, with what was sent before. A full repaint is sent as it is, whatever the terminal shows: it
-comes when the screen changes, and when the terminal was resized or given back.
+chart of 15 KB included, and the whole screen when the focus moves. Over a slow line that is what
+counts, so each update is compared, cell by cell, with what was sent before. Where the terminal may
+show something else (another screen, a new size, after being suspended) all is sent anew.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,21 +29,27 @@ class Frames:
     def __init__(self) -> None:
         self._rows: list[list[_Cell]] = []
 
+    def forget(self) -> None:
+        """Take nothing for shown: the next full repaint is sent whole."""
+        self._rows = []
+
     def changes(self, update: CompositorUpdate) -> CompositorUpdate:
         """What of ``update`` is new to the terminal; remembered once it is rendered."""
         return _Changes(self, update)
 
     def render(self, update: CompositorUpdate, console: Console) -> str:
         """The sequences that bring the terminal up to date."""
-        if isinstance(update, LayoutUpdate):
+        if isinstance(update, LayoutUpdate) and len(self._rows) != len(update.strips):
             self._rows = [
                 [cell for strip in strips for cell in _cells(strip)] for strips in update.strips
             ]
-        elif isinstance(update, ChopsUpdate):
-            pieces = list(_pieces(update))
-            if all(y < len(self._rows) for y, _, _ in pieces):
-                return "".join(self._render_piece(*piece, console) for piece in pieces)
-        return update.render_segments(console)
+            return update.render_segments(console)
+        if not self._rows or not isinstance(update, LayoutUpdate | ChopsUpdate):
+            return update.render_segments(console)
+        pieces = list(_whole(update) if isinstance(update, LayoutUpdate) else _partial(update))
+        if any(y >= len(self._rows) for y, _, _ in pieces):
+            return update.render_segments(console)
+        return "".join(self._render_piece(*piece, console) for piece in pieces)
 
     def _render_piece(self, y: int, x: int, strip: Strip, console: Console) -> str:
         row, cells = self._rows[y], _cells(strip)
@@ -69,7 +75,13 @@ class _Changes(CompositorUpdate):
         return self._frames.render(self._update, console)
 
 
-def _pieces(update: ChopsUpdate) -> Iterator[tuple[int, int, Strip]]:
+def _whole(update: LayoutUpdate) -> Iterator[tuple[int, int, Strip]]:
+    """(row, column, strip) of a full repaint."""
+    for y, strips in enumerate(update.strips):
+        yield y, 0, Strip.join(strips)
+
+
+def _partial(update: ChopsUpdate) -> Iterator[tuple[int, int, Strip]]:
     """(row, column, strip) of a partial update, as Textual writes it."""
     for y, left, right in update.spans:
         for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):

@@ -1,5 +1,6 @@
 """Open the cockpit, and say how to come back when it is left."""
 
+import gc
 import os
 import sys
 
@@ -43,9 +44,14 @@ def attach(name: str | None, *, read_only: bool) -> None:
 def open_cockpit(run: RunDirectory | None, *, read_only: bool) -> None:
     """Run the cockpit until it is left, then say in one line how the run stands."""
     _adapt_to_connection()
+    # Modules and classes by the ten thousand, and no garbage: to look through them while they are
+    # made takes a tenth of the time to the first picture, and later holds up a key now and then.
+    gc.disable()
     from stonk_tui.app import Cockpit
 
     cockpit = Cockpit(run, read_only=read_only)
+    gc.freeze()
+    gc.enable()
     cockpit.run()
     # A person may have turned to another run meanwhile.
     if last := cockpit.model.run if cockpit.model else _newest_living():
