@@ -182,7 +182,7 @@ class Feed:
             self._stop.wait(WORKER_SECONDS)
 
     def _follow_open(self, reader: StoreReader) -> None:
-        last_seq, next_curves = self._begin(reader)
+        last_seq, step, next_curves = self._begin(reader)
         last_rollout = 0
         caught_up = False
         beat = 1
@@ -195,45 +195,39 @@ class Feed:
             has_gone_back = any(event.kind == "resumed" for event in events)
             if has_gone_back and next_curves is not None:
                 # What the history has let go of cannot be put back: it is made anew.
-                last_seq, next_curves = self._begin(reader)
+                last_seq, step, next_curves = self._begin(reader)
+                last_rollout = 0
                 continue
             caught_up = len(events) < PAGE_EVENTS
             batch = Batch(events=tuple(events), alive=alive, caught_up=caught_up)
             if alive is not None:
                 batch = replace(batch, problem="")
             if events:
-                last_seq = events[-1].seq
-                if next_curves is not None and events[-1].step >= next_curves:
-                    batch = replace(batch, curves=_curves(reader))
-                    next_curves = _next_curves(events[-1].step)
+                last_seq, step = events[-1].seq, events[-1].step
             if caught_up and (has_gone_back or reader.last_rollout() != last_rollout):
                 last_rollout = reader.last_rollout()
                 batch = replace(batch, rollouts=tuple(reader.newest_rollouts(NEWEST_ROLLOUTS)))
             if batch != Batch(caught_up=caught_up):
                 self._give(batch)
+            if next_curves is not None and step >= next_curves:
+                # After all else: the picture that it is for is the last to be drawn.
+                self._give(Batch(curves=_curves(reader)))
+                next_curves = step + max(curves.BUCKET, step // CURVE_POINTS)
 
-    def _begin(self, reader: StoreReader) -> tuple[int, int | None]:
+    def _begin(self, reader: StoreReader) -> tuple[int, int, int | None]:
         """Give all that is in the store.
 
         Returns:
-            Its last event, and the step from which new curves are due; None where the history
-            keeps everything.
+            Its last event, its last step, and the step from which curves are needed; None where
+            the history keeps everything.
         """
         alive = self._look_for_worker()
         history, misread = replay.replay(reader)
-        last_seq, step, keeps_all = history.last_seq, history.step, history.kept_points is None
-        has_curves = not keeps_all and step > curves.EXACT_STEPS
-        batch = Batch(
-            history=history,
-            curves=_curves(reader) if has_curves else {},
-            misread=misread,
-            alive=alive,
-            problem="",
-        )
+        last_seq, step = history.last_seq, history.step
+        next_curves = None if history.kept_points is None else curves.EXACT_STEPS + 1
+        self._give(Batch(history=history, curves={}, misread=misread, alive=alive, problem=""))
         # Given away: from here on it belongs to the event loop.
-        del history
-        self._give(batch)
-        return last_seq, None if keeps_all else _next_curves(step)
+        return last_seq, step, next_curves
 
     def _look_for_worker(self) -> bool:
         if not self._run.database.exists():
@@ -258,11 +252,6 @@ class Feed:
 
 def _curves(reader: StoreReader) -> dict[str, Curve]:
     return {name: curves.read(reader.rows, name, CURVE_POINTS) for name in CURVES}
-
-
-def _next_curves(step: int) -> int:
-    """The step from which the curves are a point longer, or are needed for the first time."""
-    return max(curves.EXACT_STEPS, step + max(curves.BUCKET, step // CURVE_POINTS))
 
 
 def in_words(error: UserError) -> str:

@@ -9,6 +9,8 @@ than 2048 steps: ``Series.is_cut`` says so, and ``engine.runs.curves`` has them 
 
 from collections.abc import Iterable
 
+from pydantic_core import from_json
+
 from engine.runs.curves import EXACT_STEPS
 from engine.runs.history import History
 from engine.runs.reader import Event, StoreReader
@@ -31,19 +33,11 @@ _NEWEST_OF = (
     "notice",
 )
 
-_KEPT = """
-    WITH removed (name, at) AS (
-        SELECT r.value, max(e.seq) FROM events e, json_each(e.payload, '$.removed') r
-        WHERE e.superseded = 0 AND e.kind = 'checkpoint' GROUP BY 1
-    )
-    SELECT e.seq, e.step FROM events e LEFT JOIN removed
-        ON removed.name = json_extract(e.payload, '$.name')
-    WHERE e.superseded = 0 AND e.kind = 'checkpoint' AND (at IS NULL OR at < e.seq)
+_CHECKPOINTS = """
+    SELECT '[' || group_concat('[' || seq || ',' || step || ',' || payload || ']') || ']'
+    FROM events WHERE superseded = 0 AND kind = 'checkpoint'
 """
-_LAST_BEST = """
-    SELECT seq, step FROM events WHERE superseded = 0 AND kind = 'checkpoint'
-        AND json_extract(payload, '$.best') ORDER BY step DESC, seq DESC LIMIT 1
-"""
+"""In one piece: thousands of rows each cost more than what is in them."""
 
 
 def replay(reader: StoreReader) -> tuple[History, str]:
@@ -85,13 +79,26 @@ def _selected(reader: StoreReader) -> list[Event]:
         found |= _of_kind(reader, kind, NEWEST)
     if max((event.step for event in found.values()), default=0) <= EXACT_STEPS:
         found |= _of_kind(reader, "step", EXACT_STEPS)
-    landmarks = [*reader.rows(_KEPT), *reader.rows(_LAST_BEST)]
-    for seq, step in landmarks:
+    for seq, step in _landmarks(reader):
         if seq not in found:
             found |= _events(reader, "seq = ?", (seq,))
             # What was validated there is shown where one of these is chosen.
             found |= _events(reader, "kind = 'validation' AND step = ?", (step,))
     return [found[seq] for seq in sorted(found)]
+
+
+def _landmarks(reader: StoreReader) -> list[tuple[int, int]]:
+    """(seq, step) of the checkpoints that are kept, and of the last that was the best."""
+    ((text,),) = reader.rows(_CHECKPOINTS)
+    rows = from_json(text, cache_strings="keys") if text else []
+    saved = [row for row in rows if isinstance(row[2], dict)]
+    gone: dict[str, int] = {}
+    for seq, _, payload in saved:
+        for name in payload.get("removed", ()):
+            gone[name] = max(seq, gone.get(name, 0))
+    kept = [(seq, step) for seq, step, payload in saved if gone.get(payload.get("name"), 0) < seq]
+    best = [(seq, step) for seq, step, payload in saved if payload.get("best")]
+    return [*kept, *([max(best)] if best else [])]
 
 
 def _of_kind(reader: StoreReader, kind: str, limit: int) -> dict[int, Event]:
