@@ -283,8 +283,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     os.environ["STONK_HOME"] = str(options.home.resolve())
-    for name in ("NO_COLOR", "SSH_CONNECTION", "SSH_TTY"):
-        os.environ.pop(name, None)
+    os.environ.pop("NO_COLOR", None)
+    # As a person sees it who has logged in to the machine.
+    os.environ["SSH_CONNECTION"] = "192.0.2.1 50000 192.0.2.2 22"
 
     run = cockpit_store.make(options.events, options.rollouts)
     log = options.home / "writer.log"

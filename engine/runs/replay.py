@@ -8,6 +8,7 @@ than 2048 steps: ``Series.is_cut`` says so, and ``engine.runs.curves`` has them 
 """
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 from pydantic_core import from_json
 
@@ -91,14 +92,21 @@ def _landmarks(reader: StoreReader) -> list[tuple[int, int]]:
     """(seq, step) of the checkpoints that are kept, and of the last that was the best."""
     ((text,),) = reader.rows(_CHECKPOINTS)
     rows = from_json(text, cache_strings="keys") if text else []
-    saved = [row for row in rows if isinstance(row[2], dict)]
-    gone: dict[str, int] = {}
-    for seq, _, payload in saved:
-        for name in payload.get("removed", ()):
-            gone[name] = max(seq, gone.get(name, 0))
-    kept = [(seq, step) for seq, step, payload in saved if gone.get(payload.get("name"), 0) < seq]
-    best = [(seq, step) for seq, step, payload in saved if payload.get("best")]
-    return [*kept, *([max(best)] if best else [])]
+    saved = sorted((row for row in rows if isinstance(row[2], dict)), key=itemgetter(0))
+    gone = {
+        name: (seq, step) for seq, step, payload in saved for name in payload.get("removed", ())
+    }
+    never = (0, 0)
+    found = [
+        (seq, step)
+        for seq, step, payload in saved
+        if gone.get(payload.get("name"), never) < (seq, step)
+    ]
+    best = next((row for row in reversed(saved) if row[2].get("best")), None)
+    if best is not None:
+        # With what took it away, if something has.
+        found += [(best[0], best[1]), gone.get(best[2].get("name"), never)]
+    return [landmark for landmark in found if landmark != never]
 
 
 def _of_kind(reader: StoreReader, kind: str, limit: int) -> dict[int, Event]:

@@ -13,7 +13,10 @@ from stonk_tui.commands.output import say
 
 
 def is_interactive() -> bool:
-    """Whether a person sits at a terminal that can show the cockpit."""
+    """Whether a person sits at a terminal that can show the cockpit, or at a browser's page."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        # Set by textual-serve: the pipes lead to a page (`stonk-tui serve`).
+        return True
     # Textual reads stdin and draws on stderr.
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
@@ -79,7 +82,6 @@ def _need_terminal(fix: str) -> None:
 
 
 def _adapt_to_connection() -> None:
-    """Spare a remote line: Textual reads these once, when it is imported."""
+    """Spare a remote line: Textual reads this once, when it is imported."""
     if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
-        os.environ.setdefault("TEXTUAL_FPS", "15")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
