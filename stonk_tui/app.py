@@ -6,7 +6,6 @@ of actions. Leaving, crashing or being killed changes nothing for the worker.
 """
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -15,11 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import work
+from rich.console import RenderableType
+from textual import events, on, work
+from textual._compositor import CompositorUpdate
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.content import Content
 from textual.message import Message
+from textual.screen import Screen
 
 from engine.errors import RunFailedError, UserError
 from engine.runs.directory import RunDirectory
@@ -28,6 +30,7 @@ from stonk_tui import actions, announce, modes
 from stonk_tui.actions import Action
 from stonk_tui.announce import Announcements
 from stonk_tui.feed import Feed, RunModel, RunModelUpdated
+from stonk_tui.frames import Frames
 from stonk_tui.habits import Habits
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
 from stonk_tui.palette import ActionProvider
@@ -120,11 +123,29 @@ class Cockpit(Habits):
         self._is_dirty = False
         self._frames_skipped = 0
         self._is_silent = os.environ.get("STONK_BELL", "1") == "0"
+        self._frames = Frames()
+        self._displayed: Screen[object] | None = None
 
     # --- life
 
+    def _display(
+        self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None
+    ) -> None:
+        if screen is not self._displayed:
+            self._displayed = screen
+            self._frames.forget()
+        if isinstance(renderable, CompositorUpdate):
+            renderable = self._frames.changes(renderable)
+        super()._display(screen, renderable)
+
+    @on(events.Resize)
+    def _forget_what_is_shown(self) -> None:
+        # A terminal moves its lines about when its size changes.
+        self._frames.forget()
+
     def on_mount(self) -> None:
         self._listen_for_the_end()
+        self.app_resume_signal.subscribe(self, lambda _: self._frames.forget())
         if self._first_run is not None:
             self.attach(self._first_run)
         else:
@@ -163,9 +184,6 @@ class Cockpit(Habits):
         """
         if anew or self.model is None or self.model.run != run:
             self._let_go()
-            # A long history is a million objects and no garbage: looking through them again
-            # and again while they are made takes a tenth of the time to the first picture.
-            gc.disable()
             self.model = RunModel(run)
             self._feed = Feed(run, lambda: self.post_message(RunModelUpdated()))
             self._feed.start()
@@ -183,7 +201,6 @@ class Cockpit(Habits):
             self._feed = self._machine_feed = self.model = None
 
     def _let_go(self) -> None:
-        gc.enable()
         if self._feed is not None:
             self._feed.stop()
         if self._machine_feed is not None:
@@ -202,7 +219,6 @@ class Cockpit(Habits):
         if was_loaded:
             self._announce(announce.compare(before, self.model))
         if self.model.loaded and not was_loaded:
-            gc.enable()
             self._draw_if_dirty()
 
     def _announce(self, news: Announcements) -> None:

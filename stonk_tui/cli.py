@@ -303,6 +303,22 @@ def attach(
 
 
 @app.command()
+def serve(
+    run: Run = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes any that is free.")
+    ] = 8000,
+    allow_control: Annotated[
+        bool, typer.Option("--allow-control", help="Let the page send commands; else it watches.")
+    ] = False,
+) -> None:
+    """Show the cockpit in a browser, on this machine alone; prints the ssh tunnel to reach it."""
+    from stonk_tui.commands.serve import serve as serve_page
+
+    serve_page(run, port, allow_control=allow_control)
+
+
+@app.command()
 def pause(run: Run = None, timeout: Timeout = 60) -> None:
     """Pause a run between two steps; it keeps its device and memory."""
     _command("pause", run, timeout)

@@ -1,10 +1,12 @@
 """Follow one run: a thread that reads its store, and the model that screens draw from.
 
-The thread only reads. It hands batches of events over, and the event loop folds
-them into the history, so that nothing but the event loop ever touches what widgets
-show: no locks in the model, no half-applied step on screen. A page is small enough
-to fold within a frame, and the next one is read only when the last has been taken,
-so a long history neither stalls the app nor piles up in memory.
+The thread first reads what was there (``engine.runs.replay``, a bounded part of a long
+log) and gives it away as a history that it never touches again. From then on it hands
+batches of events over, and the event loop folds them into that history, so that nothing
+but the event loop ever touches what widgets show: no locks in the model, no half-applied
+step on screen. A page is small enough to fold within a frame, and the next one is read
+only when the last has been taken, so a backlog neither stalls the app nor piles up in
+memory.
 """
 
 import sqlite3
@@ -17,7 +19,8 @@ from textual.message import Message
 
 from engine.config import RunConfig
 from engine.errors import UserError
-from engine.runs import live_settings, stage1
+from engine.runs import curves, live_settings, replay, stage1
+from engine.runs.curves import Curve
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import Event, Rollout, StoreReader
@@ -27,7 +30,11 @@ from stonk_tui.widgets.text import line
 POLL_SECONDS = 0.25
 WORKER_SECONDS = 1.0
 PAGE_EVENTS = 1000
+_BEATS_PER_LOOK = round(WORKER_SECONDS / POLL_SECONDS)
 NEWEST_ROLLOUTS = 96
+CURVES = ("reward/total", "validation/reward/total")
+"""What is drawn over the whole of a long run."""
+CURVE_POINTS = 512
 
 
 @dataclass
@@ -45,7 +52,13 @@ class RunModelUpdated(Message, bubble=False):
 class Batch:
     """What the feed learnt since it was last asked; None means no news."""
 
+    history: History | None = None
+    """All that the store told when it was opened; ``events`` are those that came after."""
     events: tuple[Event, ...] = ()
+    curves: Mapping[str, Curve] | None = None
+    """Those of ``CURVES``; None also while the history holds them whole."""
+    misread: str | None = None
+    """What in the history could not be understood."""
     rollouts: tuple[Rollout, ...] | None = None
     alive: bool | None = None
     config: RunConfig | None = None
@@ -63,6 +76,8 @@ class RunModel:
 
     run: RunDirectory
     history: History = field(default_factory=History)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    """Of metrics that are drawn over the whole run, where the history has cut their series."""
     rollouts: tuple[Rollout, ...] = ()
     alive: bool = True
     """Whether a worker lives; taken for granted until the feed has looked."""
@@ -78,11 +93,12 @@ class RunModel:
 
     def fold(self, batch: Batch) -> None:
         """Take one batch in."""
-        try:
-            self.history.apply(batch.events)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # The events after the one that could not be understood go on being folded.
-            self.misread = f"an event of this run cannot be understood: {line(repr(error)).plain}"
+        if batch.history is not None:
+            self.history = batch.history
+        if batch.curves is not None:
+            self.curves = batch.curves
+        if problem := replay.fold(self.history, batch.events) or batch.misread:
+            self.misread = f"an event of this run cannot be understood: {line(problem).plain}"
         if batch.rollouts is not None:
             self.rollouts = batch.rollouts
         if batch.alive is not None:
@@ -130,7 +146,6 @@ class Feed:
         self._lock = threading.Lock()
         self._taken = threading.Event()
         self._news: Batch | None = None
-        self._last_seq = 0
         self._thread = threading.Thread(target=self._follow, name="run-feed", daemon=True)
 
     def start(self) -> None:
@@ -178,33 +193,57 @@ class Feed:
             self._stop.wait(WORKER_SECONDS)
 
     def _follow_open(self, reader: StoreReader) -> None:
-        last_seq = self._last_seq
-        quiet_polls = 0
-        beat = 0
-        while not self._stop.is_set():
+        last_seq, step, next_curves = self._begin(reader)
+        last_rollout = 0
+        caught_up = False
+        beat = 1
+        while not self._stop.wait(POLL_SECONDS if caught_up else 0):
             # Looked up before reading: a worker that says "finished" and ends in between
             # must not look dead for a moment.
-            alive = None
-            if beat % round(WORKER_SECONDS / POLL_SECONDS) == 0:
-                if not self._run.database.exists():
-                    raise FileNotFoundError(self._run.database)
-                alive = self._run.worker() is not None
+            alive = self._look_for_worker() if beat % _BEATS_PER_LOOK == 0 else None
+            beat += 1
             events = reader.events(last_seq, PAGE_EVENTS)
-            batch = Batch(events=tuple(events), alive=alive, caught_up=len(events) < PAGE_EVENTS)
+            has_gone_back = any(event.kind == "resumed" for event in events)
+            if has_gone_back and next_curves is not None:
+                # What the history has let go of cannot be put back: it is made anew.
+                last_seq, step, next_curves = self._begin(reader)
+                last_rollout = 0
+                continue
+            caught_up = len(events) < PAGE_EVENTS
+            batch = Batch(events=tuple(events), alive=alive, caught_up=caught_up)
             if alive is not None:
                 batch = replace(batch, problem="")
             if events:
-                last_seq = self._last_seq = events[-1].seq
-                quiet_polls = 0
-            # A step's rollouts may be committed just after its event, hence one more look.
-            if batch.caught_up and quiet_polls < 2:
+                last_seq, step = events[-1].seq, events[-1].step
+            if caught_up and (has_gone_back or reader.last_rollout() != last_rollout):
+                last_rollout = reader.last_rollout()
                 batch = replace(batch, rollouts=tuple(reader.newest_rollouts(NEWEST_ROLLOUTS)))
-                quiet_polls += 1
-            if batch != Batch(caught_up=True):
+            if batch != Batch(caught_up=caught_up):
                 self._give(batch)
-            if batch.caught_up:
-                self._stop.wait(POLL_SECONDS)
-            beat += 1
+            if next_curves is not None and step >= next_curves:
+                # After all else: the picture that it is for is the last to be drawn.
+                self._give(Batch(curves=_curves(reader)))
+                next_curves = step + max(curves.BUCKET, step // CURVE_POINTS)
+
+    def _begin(self, reader: StoreReader) -> tuple[int, int, int | None]:
+        """Give all that is in the store.
+
+        Returns:
+            Its last event, its last step, and the step from which curves are needed; None where
+            the history keeps everything.
+        """
+        alive = self._look_for_worker()
+        history, misread = replay.replay(reader)
+        last_seq, step = history.last_seq, history.step
+        next_curves = None if history.kept_points is None else curves.EXACT_STEPS + 1
+        self._give(Batch(history=history, curves={}, misread=misread, alive=alive, problem=""))
+        # Given away: from here on it belongs to the event loop.
+        return last_seq, step, next_curves
+
+    def _look_for_worker(self) -> bool:
+        if not self._run.database.exists():
+            raise FileNotFoundError(self._run.database)
+        return self._run.worker() is not None
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
@@ -222,6 +261,10 @@ class Feed:
                 return
 
 
+def _curves(reader: StoreReader) -> dict[str, Curve]:
+    return {name: curves.read(reader.rows, name, CURVE_POINTS) for name in CURVES}
+
+
 def in_words(error: UserError) -> str:
     """What is wrong first: a path may be longer than the screen is wide."""
     fix = f"; {error.fix}" if error.fix else ""
@@ -230,7 +273,11 @@ def in_words(error: UserError) -> str:
 
 def _merge(older: Batch, newer: Batch) -> Batch:
     return Batch(
-        events=older.events + newer.events,
+        # A history is of everything before it.
+        history=older.history if newer.history is None else newer.history,
+        events=newer.events if newer.history is not None else older.events + newer.events,
+        curves=older.curves if newer.curves is None else newer.curves,
+        misread=older.misread if newer.misread is None else newer.misread,
         rollouts=older.rollouts if newer.rollouts is None else newer.rollouts,
         alive=older.alive if newer.alive is None else newer.alive,
         config=older.config if newer.config is None else newer.config,

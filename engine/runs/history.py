@@ -32,10 +32,18 @@ class Series:
 
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    is_cut: bool = False
+    """Earlier points were let go of, or never read; the store has them."""
 
     def append(self, step: int, value: float) -> None:
         self.steps.append(step)
         self.values.append(value)
+
+    def keep_newest(self, count: int) -> None:
+        """Let go of all but ``count`` points, once there are twice as many."""
+        if len(self.steps) > 2 * count:
+            del self.steps[:-count], self.values[:-count]
+            self.is_cut = True
 
     def cut_after(self, step: int) -> None:
         """Forget what came after ``step``."""
@@ -106,6 +114,11 @@ class _Mark:
 class History:
     """What is known of a run from its events alone."""
 
+    kept_points: int | None = None
+    """Each series may let go of points older than its newest ones of this number; None keeps all.
+
+    A resume then cannot put back what was let go of: whoever sets this folds anew from the store.
+    """
     last_seq: int = 0
     last_time: float | None = None
     started: float | None = None
@@ -250,6 +263,9 @@ class History:
         }
         self._take(event.step, payload["metrics"])
         self._mark(event.step, payload)
+        if self.kept_points is not None and event.step % 256 == 0:
+            for series in self.series.values():
+                series.keep_newest(self.kept_points)
 
     def _on_validation(self, event: Event, payload: Mapping[str, Any]) -> None:
         metrics = payload["metrics"]

@@ -7,7 +7,8 @@ all its rows and is done. Text comes back raw: whoever shows it sanitizes it.
 import json
 import sqlite3
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,14 @@ class Event:
     kind: str
     step: int
     payload: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> "Event":
+        """The event in a row of the table, its columns in the order of these fields."""
+        # A cockpit that attaches reads thousands of these before its first paint, and this parser
+        # takes a third of the time of the standard one.
+        seq, attempt, time, kind, step, payload = row
+        return cls(seq, attempt, time, kind, step, from_json(payload, cache_strings="keys"))
 
 
 @dataclass(frozen=True)
@@ -97,32 +106,52 @@ class StoreReader:
 
     def events(self, after: int = 0, limit: int = 2000) -> list[Event]:
         """Events with ``seq > after`` in order, superseded ones left out."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT seq, attempt, time, kind, step, payload FROM events"
             " WHERE seq > ? AND superseded = 0 ORDER BY seq LIMIT ?",
             (after, limit),
         )
-        return [_event(row) for row in rows]
+        return [Event.of(row) for row in rows]
 
     def events_of(self, kind: str) -> list[Event]:
         """All events of one kind in order, superseded ones left out."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT seq, attempt, time, kind, step, payload FROM events"
             " WHERE kind = ? AND superseded = 0 ORDER BY seq",
             (kind,),
         )
-        return [_event(row) for row in rows]
-
-    def last_seq(self) -> int:
-        """Sequence number of the newest event; 0 before the first."""
-        return int(self._all("SELECT coalesce(max(seq), 0) FROM events")[0][0])
+        return [Event.of(row) for row in rows]
 
     def draft(self, identifier: str) -> Mapping[str, Any] | None:
         """How far the answer to a command is; None before its first word and after its last."""
-        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'drafts'"):
+        if not self.rows("SELECT 1 FROM sqlite_master WHERE name = 'drafts'"):
             return None
-        rows = self._all("SELECT payload FROM drafts WHERE id = ?", (identifier,))
+        rows = self.rows("SELECT payload FROM drafts WHERE id = ?", (identifier,))
         return from_json(rows[0][0]) if rows else None
+
+    def last_seq(self) -> int:
+        """``seq`` of the newest event, superseded or not; 0 where there is none."""
+        ((last,),) = self.rows("SELECT max(seq) FROM events")
+        return last or 0
+
+    def last_rollout(self) -> int:
+        """Id of the newest rollout, superseded or not; 0 where there is none."""
+        ((last,),) = self.rows("SELECT max(id) FROM rollouts")
+        return last or 0
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether a worker has made this store quick to read; older versions did not."""
+        return bool(self.rows("SELECT 1 FROM sqlite_master WHERE name = 'curves'"))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let several reads see one state of the store; brief, for the log grows meanwhile."""
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
 
     def newest_rollouts(self, limit: int = 64, before: int | None = None) -> list[Rollout]:
         """The newest rollouts, newest step first, in group order inside a step.
@@ -131,7 +160,7 @@ class StoreReader:
             limit: rows at most.
             before: only steps below this one, for paging back.
         """
-        rows = self._all(
+        rows = self.rows(
             f"{_ROLLOUT} WHERE r.superseded = 0 AND r.step < ?"
             " ORDER BY r.step DESC, r.grp, r.sample LIMIT ?",
             (before if before is not None else 2**62, limit),
@@ -140,7 +169,7 @@ class StoreReader:
 
     def rollout(self, identifier: int) -> Rollout | None:
         """One rollout by its id."""
-        rows = self._all(f"{_ROLLOUT} WHERE r.id = ?", (identifier,))
+        rows = self.rows(f"{_ROLLOUT} WHERE r.id = ?", (identifier,))
         return _rollout(rows[0]) if rows else None
 
     def rollouts(self, identifiers: Sequence[int]) -> list[Rollout]:
@@ -148,7 +177,7 @@ class StoreReader:
         found: dict[int, Rollout] = {}
         for start in range(0, len(identifiers), _PARAMETERS):
             page = tuple(identifiers[start : start + _PARAMETERS])
-            rows = self._all(f"{_ROLLOUT} WHERE r.id IN ({', '.join('?' * len(page))})", page)
+            rows = self.rows(f"{_ROLLOUT} WHERE r.id IN ({', '.join('?' * len(page))})", page)
             found |= {row[0]: _rollout(row) for row in rows}
         return [found[identifier] for identifier in identifiers if identifier in found]
 
@@ -167,7 +196,7 @@ class StoreReader:
         self._connection.create_function(
             "matches", 2, matcher(selection.patterns), deterministic=True
         )
-        rows = self._all(
+        rows = self.rows(
             f"SELECT r.id FROM rollouts r WHERE {selection.where} ORDER BY {order.sql} LIMIT ?",
             (*selection.parameters, -1 if limit is None else limit),
         )
@@ -175,12 +204,12 @@ class StoreReader:
 
     def num_rollouts(self) -> int:
         """How many rollouts there are, replayed ones left out."""
-        ((count,),) = self._all("SELECT count(*) FROM rollouts WHERE superseded = 0")
+        ((count,),) = self.rows("SELECT count(*) FROM rollouts WHERE superseded = 0")
         return int(count)
 
     def group(self, step: int, group: int) -> list[Rollout]:
         """All completions of one prompt at one step, in sample order."""
-        rows = self._all(
+        rows = self.rows(
             f"{_ROLLOUT} WHERE r.superseded = 0 AND r.step = ? AND r.grp = ? ORDER BY r.sample",
             (step, group),
         )
@@ -188,7 +217,7 @@ class StoreReader:
 
     def siblings(self, rollout: Rollout) -> list[Rollout]:
         """``rollout`` and the others of its group, in sample order, replayed or not."""
-        rows = self._all(
+        rows = self.rows(
             f"{_ROLLOUT} WHERE r.step = ? AND r.grp = ? AND r.attempt = ? ORDER BY r.sample",
             (rollout.step, rollout.group, rollout.attempt),
         )
@@ -196,7 +225,7 @@ class StoreReader:
 
     def num_groups(self, rollout: Rollout) -> int:
         """How many prompts the step of ``rollout`` had."""
-        ((count,),) = self._all(
+        ((count,),) = self.rows(
             "SELECT count(DISTINCT grp) FROM rollouts WHERE step = ? AND attempt = ?",
             (rollout.step, rollout.attempt),
         )
@@ -208,7 +237,7 @@ class StoreReader:
 
     def span(self) -> tuple[int, int]:
         """First and last ``seq`` of the log; (0, 0) where it is empty."""
-        ((first, last),) = self._all("SELECT min(seq), max(seq) FROM events")
+        ((first, last),) = self.rows("SELECT min(seq), max(seq) FROM events")
         return first or 0, last or 0
 
     def of_kind(
@@ -223,7 +252,7 @@ class StoreReader:
             limit: rows at most.
             newest: the last ones, newest first, instead of the first ones.
         """
-        rows = self._all(
+        rows = self.rows(
             "SELECT seq, attempt, time, kind, step, payload FROM events"
             " WHERE seq BETWEEN ? AND ? AND kind = ? AND superseded = 0"
             f" ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
@@ -236,7 +265,7 @@ class StoreReader:
 
     def newest_subjects(self, limit: int) -> list[Mapping[str, Any]]:
         """What the newest prompts were about, newest first."""
-        rows = self._all("SELECT subject FROM prompts ORDER BY id DESC LIMIT ?", (limit,))
+        rows = self.rows("SELECT subject FROM prompts ORDER BY id DESC LIMIT ?", (limit,))
         return [from_json(subject, cache_strings="keys") for (subject,) in rows]
 
     def metrics(
@@ -248,7 +277,7 @@ class StoreReader:
         ``events``; one that is missing is None.
         """
         columns = "".join(", json_extract(payload, ?)" for _ in names)
-        rows = self._all(
+        rows = self.rows(
             f"SELECT seq, step{columns} FROM events"
             " WHERE seq > ? AND kind = ? AND superseded = 0 ORDER BY seq LIMIT ?",
             (*(f'$.metrics."{name}"' for name in names), after, kind, limit),
@@ -259,7 +288,12 @@ class StoreReader:
         """Release the database."""
         self._connection.close()
 
-    def _all(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, for modules that know the schema.
+
+        Raises:
+            UserError: the store cannot be read.
+        """
         try:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.DatabaseError as error:

@@ -7,23 +7,22 @@ from engine.runs import live_settings, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.history import TERMINAL_STATES, History
 from engine.runs.reader import StoreReader
-
-_PAGE = 5000
+from engine.runs.replay import replay
 
 
 def read_history(run: RunDirectory) -> History:
-    """All that the run's store tells; an empty history where there is no store yet."""
-    history = History()
+    """What the run's store tells; an empty history where there is no store yet.
+
+    In a long run the series hold their newest points alone (``engine.runs.replay``).
+    """
     try:
         reader = StoreReader(run.database)
     except FileNotFoundError:
-        return history
+        return History()
     try:
-        while events := reader.events(history.last_seq, _PAGE):
-            history.apply(events)
+        return replay(reader)[0]
     finally:
         reader.close()
-    return history
 
 
 def effective_state(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import SCHEMA_VERSION
+from engine.runs import curves
 from engine.task import ComponentScore, Json
 from engine.text import escape_surrogates
 
@@ -81,12 +82,16 @@ class EventStore:
         if step is not None:
             self._step = step
         row = (self.attempt, time.time(), kind, self._step, _dump(payload))
-        self._put(
-            lambda db: db.execute(
+
+        def insert(db: sqlite3.Connection) -> None:
+            db.execute(
                 "INSERT INTO events (attempt, time, kind, step, payload) VALUES (?, ?, ?, ?, ?)",
                 row,
             )
-        )
+            if kind == "step":
+                curves.extend(db, row[3])
+
+        self._put(insert)
         if self._listener is not None:
             self._listener(kind, payload, self._step)
 
@@ -136,6 +141,7 @@ class EventStore:
                 "UPDATE events SET superseded = 1 WHERE step > ? AND kind <> 'probe'", (step,)
             )
             db.execute("UPDATE rollouts SET superseded = 1 WHERE step > ?", (step,))
+            curves.cut_after(db, step)
 
         self._put(mark)
 
@@ -268,6 +274,7 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.executescript(
             f"BEGIN; {schema} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"
         )
+    curves.prepare(connection)
     # Stores of earlier versions have no such table.
     connection.execute(_DRAFTS)
     # What a worker that died left half said.

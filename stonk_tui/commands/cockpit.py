@@ -1,5 +1,6 @@
 """Open the cockpit, and say how to come back when it is left."""
 
+import gc
 import os
 import sys
 
@@ -12,7 +13,10 @@ from stonk_tui.commands.output import say
 
 
 def is_interactive() -> bool:
-    """Whether a person sits at a terminal that can show the cockpit."""
+    """Whether a person sits at a terminal that can show the cockpit, or at a browser's page."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        # Set by textual-serve: the pipes lead to a page (`stonk-tui serve`).
+        return True
     # Textual reads stdin and draws on stderr.
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
@@ -43,6 +47,9 @@ def attach(name: str | None, *, read_only: bool) -> None:
 def open_cockpit(run: RunDirectory | None, *, read_only: bool) -> None:
     """Run the cockpit until it is left, then say in one line how the run stands."""
     _adapt_to_connection()
+    # Modules and classes by the ten thousand, and no garbage: to look through them while they are
+    # made takes a tenth of the time to the first picture, and later holds up a key now and then.
+    gc.disable()
     from stonk_tui import settings, terminal
     from stonk_tui.app import Cockpit
 
@@ -56,6 +63,8 @@ def open_cockpit(run: RunDirectory | None, *, read_only: bool) -> None:
         problems=loaded.problems,
         ascii_only=wanted == "on" or (wanted == "auto" and lacks),
     )
+    gc.freeze()
+    gc.enable()
     cockpit.run()
     # A person may have turned to another run meanwhile.
     if last := cockpit.model.run if cockpit.model else _newest_living():
@@ -84,7 +93,6 @@ def _need_terminal(fix: str) -> None:
 
 
 def _adapt_to_connection() -> None:
-    """Spare a remote line: Textual reads these once, when it is imported."""
+    """Spare a remote line: Textual reads this once, when it is imported."""
     if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
-        os.environ.setdefault("TEXTUAL_FPS", "15")
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")

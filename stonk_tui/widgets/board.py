@@ -119,7 +119,11 @@ class Board(Container):
 
     def rearrange(self, *, slot: str | None = None, zoomed: str | None = None) -> None:
         """Change what stands in the lower place, or zoom; ``zoomed=None`` ends a zoom."""
+        before = places(self.size, self.slot, self.zoomed)
         self.slot = slot or self.slot
         self.zoomed = zoomed
+        if places(self.size, self.slot, self.zoomed) == before:
+            # To lay out anew is to send the whole screen anew.
+            return
         # Asked for by a child: a container keeps its own arrangement while only it asks.
         self.children[0].refresh(layout=True)

@@ -6,6 +6,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.content import Content
 
+from engine.runs.curves import Curve
 from engine.runs.history import Progress, Series
 from engine.runs.live_settings import BY_NAME
 from stonk_tui.feed import RunModel
@@ -62,19 +63,15 @@ class RewardPanel(Panel):
         self._body.display = False
         self._chart.display = True
         validated = view.history.series.get("validation/reward/total", Series())
-        key = (
-            "reward",
-            len(series.steps),
-            series.steps[-1],
-            len(view.history.checkpoints),
-            len(validated.steps),
-            len(view.history.settings),
-        )
+        curve = view.curves.get("reward/total") if series.is_cut else None
+        # A point of a long run's curve is many steps: the next one changes nothing to be seen.
+        newest = curve or (len(series.steps), series.steps[-1], len(validated.steps))
+        key = ("reward", newest, len(view.history.checkpoints), len(view.history.settings))
         if self._drawn != key:
             is_first = self._drawn[:1] != key[:1]
             if is_first or time.monotonic() - self._drawn_at >= CHART_SECONDS:
                 self._drawn, self._drawn_at = key, time.monotonic()
-                self._chart.draw(_reward_picture(view, series, validated))
+                self._chart.draw(_reward_picture(view, series, validated, curve))
             elif not self._is_due_later:
                 self._is_due_later = True
                 self.set_timer(CHART_SECONDS, self._draw_what_waited)
@@ -161,9 +158,21 @@ def _progress_lines(progress: Progress, width: int) -> list[Content | str]:
     ]
 
 
-def _reward_picture(view: RunModel, series: Series, validated: Series) -> Picture:
-    steps = list(series.steps)
-    values = [figures.known(value) or 0.0 for value in series.values]
+def _reward_picture(
+    view: RunModel, series: Series, validated: Series, curve: Curve | None
+) -> Picture:
+    """The whole course; of a long run out of ``curve``, whose points are many steps each."""
+    known = [figures.known(value) or 0.0 for value in series.values]
+    steps, values = list(series.steps), known
+    smoothed = Line(steps, chart.smooth(known), "$total", "smoothed")
+    validations = list(validated.steps), list(validated.values)
+    if curve is not None:
+        # Their least and greatest, so that spikes survive; their mean is smoother than any other.
+        steps = [step for step in curve.steps for _ in "lh"]
+        values = [value for pair in zip(curve.low, curve.high, strict=True) for value in pair]
+        smoothed = Line(curve.steps, curve.mean, "$total", "smoothed")
+        course = view.curves.get("validation/reward/total", Curve())
+        validations = list(course.steps), list(course.mean)
     checkpoints = view.history.checkpoints
     marks = [
         Mark(
@@ -179,14 +188,8 @@ def _reward_picture(view: RunModel, series: Series, validated: Series) -> Pictur
     return Picture(
         lines=(
             Line(steps, values, "$faint", "each step"),
-            Line(steps, chart.smooth(values), "$total", "smoothed"),
-            Line(
-                list(validated.steps),
-                list(validated.values),
-                VALIDATED_STYLE,
-                "validation",
-                VALIDATED,
-            ),
+            smoothed,
+            Line(*validations, VALIDATED_STYLE, "validation", VALIDATED),
         ),
         marks=tuple(marks),
         empty="no reward yet",

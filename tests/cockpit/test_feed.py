@@ -2,8 +2,9 @@
 
 import sqlite3
 
+from engine.runs.curves import BUCKET, EXACT_STEPS
 from engine.runs.status import read_history
-from stonk_tui.feed import Batch, Feed, RunModel, RunModelUpdated
+from stonk_tui.feed import CURVE_POINTS, Batch, Feed, RunModel, RunModelUpdated
 from stonk_tui.widgets.chart import Chart
 from tests import recorded
 from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
@@ -105,6 +106,46 @@ async def test_resumed_run_forgets_the_steps_it_went_back_on() -> None:
         await settle(pilot)
         assert "goes on from step 10" in text_of(app)
         resumed.store.close()
+
+
+async def test_long_run_is_drawn_from_its_first_step_on_and_ends_with_exact_figures() -> None:
+    recording = recorded.record_long(2 * EXACT_STEPS)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        assert app.model is not None
+        assert app.model.history.series["reward/total"].is_cut
+        chart = app.screen.query_one("#reward-chart", Chart)
+        await until(pilot, lambda: chart.picture.lines[0].steps[0] < BUCKET)
+        each, smoothed, _ = chart.picture.lines
+        assert each.steps[-1] > 2 * EXACT_STEPS - BUCKET
+        assert len(smoothed.steps) <= CURVE_POINTS + 1
+        assert max(each.values) > max(smoothed.values)
+        assert f"{2 * EXACT_STEPS}/{2 * EXACT_STEPS}" in text_of(app)
+
+
+async def test_long_run_that_goes_back_is_read_anew() -> None:
+    recording = recorded.record_long(EXACT_STEPS + 1000)
+    app = cockpit(recording.run)
+    async with opened(app) as pilot:
+        assert app.model is not None
+        known = app.model.history
+        assert known.series["reward/total"].is_cut
+        resumed = recorded.Recording(recording.run, max_steps=EXACT_STEPS + 1000)
+        resumed.starts()
+        # Further back than the series of what was read goes.
+        resumed.store.supersede_after(EXACT_STEPS + 10)
+        resumed.store.event("resumed", {"from_step": EXACT_STEPS + 10}, step=EXACT_STEPS + 10)
+        resumed.step = EXACT_STEPS + 10
+        resumed.trains(1)
+        resumed.store.close()
+        await until(pilot, lambda: app.model and app.model.history.step == EXACT_STEPS + 11)
+        assert app.model.history is not known
+        assert app.model.history.series["reward/total"].steps[-3:] == [
+            EXACT_STEPS + 9,
+            EXACT_STEPS + 10,
+            EXACT_STEPS + 11,
+        ]
+        await until(pilot, lambda: app.model and app.model.rollouts[0].step == EXACT_STEPS + 11)
 
 
 async def test_two_cockpits_watch_one_run_at_once() -> None:
