@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rich.console import RenderableType
 from textual import events, on, work
@@ -128,14 +128,14 @@ class Cockpit(Habits):
 
     # --- life
 
-    def _display(
-        self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None
-    ) -> None:
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
         if screen is not self._displayed:
             self._displayed = screen
             self._frames.forget()
-        if isinstance(renderable, CompositorUpdate):
-            renderable = self._frames.changes(renderable)
+        update: object = renderable
+        if isinstance(update, CompositorUpdate):
+            # A renderable to Rich, though its type does not say so.
+            renderable = cast("RenderableType", self._frames.changes(update))
         super()._display(screen, renderable)
 
     @on(events.Resize)

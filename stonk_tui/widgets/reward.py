@@ -1,6 +1,7 @@
 """Is it learning? The reward over steps, and before the first step what is going on."""
 
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -163,9 +164,13 @@ def _reward_picture(
 ) -> Picture:
     """The whole course; of a long run out of ``curve``, whose points are many steps each."""
     known = [figures.known(value) or 0.0 for value in series.values]
-    steps, values = list(series.steps), known
+    steps: list[float] = list(series.steps)
+    values = known
     smoothed = Line(steps, chart.smooth(known), "$total", "smoothed")
-    validations = list(validated.steps), list(validated.values)
+    validations: tuple[Sequence[float], Sequence[float]] = (
+        list(validated.steps),
+        list(validated.values),
+    )
     if curve is not None:
         # Their least and greatest, so that spikes survive; their mean is smoother than any other.
         steps = [step for step in curve.steps for _ in "lh"]
