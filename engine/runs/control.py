@@ -125,8 +125,8 @@ def send(run: RunDirectory, verb: str) -> str:
         with client:
             client.connect(str(run.socket))
             _send(client, {"id": identifier, "verb": verb})
-            reply = json.loads(next(_frames(client), b""))
-    except (OSError, ValueError) as error:
+            reply = dict(json.loads(next(_frames(client), b"")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"no worker answers for run {run.id}",
             fix=f"`stonk-tui status {run.id}` tells its state",
