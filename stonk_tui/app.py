@@ -12,9 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from rich.console import RenderableType
 from textual import events, on, work
 from textual._compositor import CompositorUpdate
 from textual.app import App
@@ -128,7 +127,7 @@ class Cockpit(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), self._output_filter]
 
-    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+    def _display(self, screen: Screen[object], renderable: Any) -> None:
         if screen is not self._displayed:
             self._displayed = screen
             self._frames.forget()
