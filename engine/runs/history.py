@@ -149,6 +149,8 @@ class History:
     best: str | None = None
     progress: Progress | None = None
     log: list[LogLine] = field(default_factory=list)
+    log_is_cut: bool = False
+    """Not all that happened stands in ``log``; its newest lines do."""
     _marks: list[_Mark] = field(default_factory=list, repr=False)
     """One for each kept checkpoint and for each step since the newest."""
     _alarm_turns: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list, repr=False)
