@@ -12,9 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar
 
-from rich.console import RenderableType
 from textual import events, on, work
 from textual._compositor import CompositorUpdate
 from textual.binding import Binding, BindingType
@@ -128,14 +127,12 @@ class Cockpit(Habits):
 
     # --- life
 
-    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+    def _display(self, screen: Screen[object], renderable: Any) -> None:
         if screen is not self._displayed:
             self._displayed = screen
             self._frames.forget()
-        update: object = renderable
-        if isinstance(update, CompositorUpdate):
-            # A renderable to Rich, though its type does not say so.
-            renderable = cast("RenderableType", self._frames.changes(update))
+        if isinstance(renderable, CompositorUpdate):
+            renderable = self._frames.changes(renderable)
         super()._display(screen, renderable)
 
     @on(events.Resize)

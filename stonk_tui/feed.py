@@ -35,6 +35,7 @@ NEWEST_ROLLOUTS = 96
 CURVES = ("reward/total", "validation/reward/total")
 """What is drawn over the whole of a long run."""
 CURVE_POINTS = 512
+_GONE = "the run's files are gone; what is shown was read before: {where}"
 
 
 @dataclass
@@ -146,6 +147,8 @@ class Feed:
         self._lock = threading.Lock()
         self._taken = threading.Event()
         self._news: Batch | None = None
+        self._settings_problem = ""
+        """What is wrong with the run's configuration, for as long as it is followed."""
         self._thread = threading.Thread(target=self._follow, name="run-feed", daemon=True)
 
     def start(self) -> None:
@@ -174,17 +177,30 @@ class Feed:
             self._give(Batch(promotion=stage1.record(self._run)))
         except UserError as error:
             # The store may be readable all the same; only the settings are not shown.
-            self._give(Batch(problem=in_words(error)))
+            self._settings_problem = in_words(error)
+            self._give(Batch(problem=self._settings_problem))
+        has_read = False
         while not self._stop.is_set():
             reader: StoreReader | None = None
             try:
                 reader = StoreReader(self._run.database)
+                has_read = True
                 self._follow_open(reader)
             except FileNotFoundError:
-                self._give(Batch(alive=self._run.worker() is not None, caught_up=True))
+                is_gone = has_read or not self._run.path.exists()
+                problem = _GONE.format(where=self._run.path) if is_gone else None
+                alive = self._run.worker() is not None
+                self._give(Batch(alive=alive, problem=problem, caught_up=True))
             except UserError as error:
                 self._give(Batch(problem=in_words(error), caught_up=True))
-            except (sqlite3.Error, ValueError, OSError, KeyError, TypeError) as error:
+            except (
+                sqlite3.Error,
+                ValueError,
+                OSError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:
                 self._give(Batch(problem=self._explain(error), caught_up=True))
             finally:
                 if reader is not None:
@@ -212,7 +228,7 @@ class Feed:
             caught_up = len(events) < PAGE_EVENTS
             batch = Batch(events=tuple(events), alive=alive, caught_up=caught_up)
             if alive is not None:
-                batch = replace(batch, problem="")
+                batch = replace(batch, problem=self._settings_problem)
             if events:
                 last_seq, step = events[-1].seq, events[-1].step
             if caught_up and (has_gone_back or reader.last_rollout() != last_rollout):
@@ -236,7 +252,8 @@ class Feed:
         history, misread = replay.replay(reader)
         last_seq, step = history.last_seq, history.step
         next_curves = None if history.kept_points is None else curves.EXACT_STEPS + 1
-        self._give(Batch(history=history, curves={}, misread=misread, alive=alive, problem=""))
+        problem = self._settings_problem
+        self._give(Batch(history=history, curves={}, misread=misread, alive=alive, problem=problem))
         # Given away: from here on it belongs to the event loop.
         return last_seq, step, next_curves
 

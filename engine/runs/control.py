@@ -173,8 +173,8 @@ def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None)
         with client:
             client.connect(str(run.socket))
             _send(client, {"id": identifier, "verb": verb, "payload": dict(payload or {})})
-            reply = json.loads(next(_frames(client), b""))
-    except (OSError, ValueError) as error:
+            reply = dict(json.loads(next(_frames(client), b"")))
+    except (OSError, ValueError, TypeError) as error:
         raise NobodyListensError(
             f"no worker answers for run {run.id}",
             fix=f"`stonk-tui status {run.id}` tells its state",

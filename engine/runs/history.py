@@ -156,6 +156,8 @@ class History:
     log: list[LogLine] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     """What checkpoints were asked and answered, the last ones, oldest first; see docs/probe.md."""
+    log_is_cut: bool = False
+    """Not all that happened stands in ``log``; its newest lines do."""
     _marks: list[_Mark] = field(default_factory=list, repr=False)
     """One for each kept checkpoint and for each step since the newest."""
     _alarm_turns: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list, repr=False)

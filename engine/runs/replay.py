@@ -56,6 +56,7 @@ def replay(reader: StoreReader) -> tuple[History, str]:
                 problem = fold(history, events) or problem
             return history, problem
         problem = fold(history, _selected(reader))
+    history.log_is_cut = True
     for series in history.series.values():
         series.is_cut = history.step > EXACT_STEPS and len(series.steps) >= NEWEST
     return history, problem

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 
 from stonk_tui import actions
 from stonk_tui.keymap import display
@@ -22,6 +24,10 @@ class CockpitScreen(Screen[None]):
         (100, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
+
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """As in Textual's screen, but without painting all of it anew when the focus moves: what gains
+    or loses the focus does so itself."""
 
     scope: ClassVar[actions.Scope] = "app"
     noun: ClassVar[str] = ""

@@ -30,7 +30,7 @@ class HappeningsPanel(Panel):
         answer = (
             Content.styled(f"! {warnings}", "$warn")
             if warnings
-            else Content.styled(f"{len(log)}", "$quiet")
+            else Content.styled("newest" if view.history.log_is_cut else f"{len(log)}", "$quiet")
         )
         lines: list[Content] = []
         for entry in reversed(log[-height:]):

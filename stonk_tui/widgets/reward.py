@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -164,20 +165,23 @@ def _reward_picture(
 ) -> Picture:
     """The whole course; of a long run out of ``curve``, whose points are many steps each."""
     known = [figures.known(value) or 0.0 for value in series.values]
-    steps: list[float] = list(series.steps)
-    values = known
-    smoothed = Line(steps, chart.smooth(known), "$total", "smoothed")
+    each = Line(list(series.steps), known, "$faint", "each step")
+    smoothed = Line(each.steps, chart.smooth(known), "$total", "smoothed")
     validations: tuple[Sequence[float], Sequence[float]] = (
         list(validated.steps),
         list(validated.values),
     )
     if curve is not None:
         # Their least and greatest, so that spikes survive; their mean is smoother than any other.
-        steps = [step for step in curve.steps for _ in "lh"]
-        values = [value for pair in zip(curve.low, curve.high, strict=True) for value in pair]
-        smoothed = Line(curve.steps, curve.mean, "$total", "smoothed")
+        pairs = zip(curve.low, curve.high, strict=True)
+        each = replace(
+            each,
+            steps=[step for step in curve.steps for _ in ("low", "high")],
+            values=[value for pair in pairs for value in pair],
+        )
+        smoothed = replace(smoothed, steps=curve.steps, values=curve.mean)
         course = view.curves.get("validation/reward/total", Curve())
-        validations = list(course.steps), list(course.mean)
+        validations = course.steps, course.mean
     checkpoints = view.history.checkpoints
     marks = [
         Mark(
@@ -192,7 +196,7 @@ def _reward_picture(
         marks.append(Mark(0, "promoted", "$gold"))
     return Picture(
         lines=(
-            Line(steps, values, "$faint", "each step"),
+            each,
             smoothed,
             Line(*validations, VALIDATED_STYLE, "validation", VALIDATED),
         ),

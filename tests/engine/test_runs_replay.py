@@ -13,7 +13,7 @@ from engine.runs.reader import StoreReader
 from engine.runs.replay import NEWEST, WHOLE_EVENTS, replay
 from engine.runs.store import EventStore
 
-LATER = {"series", "log", "kept_points", "_marks"}
+LATER = {"series", "log", "log_is_cut", "kept_points", "_marks"}
 """What begins later in a history of a bounded part."""
 
 
@@ -99,6 +99,7 @@ def test_every_figure_of_a_long_run_is_that_of_a_fold_of_everything(long_run: Pa
 def test_newest_lines_of_the_log_of_a_long_run_are_complete(long_run: Path) -> None:
     bounded, whole = both(long_run)
     assert bounded.log[-NEWEST:] == whole.log[-NEWEST:]
+    assert bounded.log_is_cut
     rare = ("alarm", "Super Saiyan")
     assert [entry for entry in bounded.log if entry.text.startswith(rare)] == [
         entry for entry in whole.log if entry.text.startswith(rare)
