@@ -112,8 +112,10 @@ MOVES: st.SearchStrategy[Move] = st.one_of(
     STEPS.map(lambda steps: lambda view, extent: chart_view.pan(view, extent, steps)),
     STEPS.map(lambda step: lambda view, extent: chart_view.point_at(view, extent, step)),
     st.sampled_from([-1, 1]).map(
-        lambda way: lambda view, extent: chart_view.move_cursor(
-            view, extent, range(int(extent.first), int(extent.last) + 1), way
+        lambda way: (
+            lambda view, extent: chart_view.move_cursor(
+                view, extent, range(int(extent.first), int(extent.last) + 1), way
+            )
         )
     ),
     st.just(chart_view.toggle_cursor),
