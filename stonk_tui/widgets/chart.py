@@ -234,20 +234,31 @@ def decimate(
     return kept_steps, kept_values
 
 
-def smooth(values: Sequence[float], window: float = 12.0, grain: float = 1.0) -> list[float]:
+class ExponentialMean:
     """Exponential mean with the weight of about ``window`` values, unbiased at the start.
 
-    Over the whole series, before anything is cut out of it, so that a curve does not
-    change its shape with the zoom. Each value may itself be the mean of ``grain`` values.
+    Each value may itself be the mean of ``grain`` values.
     """
-    keep = (1 - 1 / max(1.0, window)) ** grain
-    total = weights = 0.0
-    smoothed = []
-    for value in values:
-        total = keep * total + (1 - keep) * value
-        weights = keep * weights + (1 - keep)
-        smoothed.append(total / weights)
-    return smoothed
+
+    def __init__(self, window: float, grain: float = 1.0) -> None:
+        self._keep = (1 - 1 / max(1.0, window)) ** grain
+        self._total = self._weights = 0.0
+
+    def add(self, value: float) -> float:
+        """The mean up to and with ``value``."""
+        self._total = self._keep * self._total + (1 - self._keep) * value
+        self._weights = self._keep * self._weights + (1 - self._keep)
+        return self._total / self._weights
+
+
+def smooth(values: Sequence[float], window: float = 12.0, grain: float = 1.0) -> list[float]:
+    """The exponential mean at every value.
+
+    Over the whole series, before anything is cut out of it, so that a curve does not
+    change its shape with the zoom.
+    """
+    mean = ExponentialMean(window, grain)
+    return [mean.add(value) for value in values]
 
 
 def trend(
