@@ -55,6 +55,8 @@ class Choice:
     """What it is measured against where that is no metric."""
     points: str = ""
     """The metric of validations that is the same measure; drawn as points."""
+    point_bounds: tuple[str, ...] = ()
+    """Ends of the interval and sample size of the points, in this order."""
     no_log: str = ""
     """Why there is no log scale; empty where there is one."""
     is_magnitude: bool = False
@@ -66,7 +68,7 @@ class Choice:
         bounds = self.bounds or ()
         count = (self.count,) if self.count else ()
         points = (self.points,) if self.points else ()
-        return (*self.metrics, *bounds, *count, *self.baselines, *points)
+        return (*self.metrics, *bounds, *count, *self.baselines, *points, *self.point_bounds)
 
 
 def choice(history: History, name: str) -> Choice:
@@ -80,6 +82,7 @@ def choice(history: History, name: str) -> Choice:
     low, high, count = (_sibling(series, metric, end) for end in _BOUNDS)
     baselines = (f"{prefix}{baseline}" for baseline in _BASELINES.get(plain, ()))
     points = f"{VALIDATION}{metric}"
+    point_bounds = tuple(_sibling(series, points, end) for end in _BOUNDS)
     return Choice(
         name,
         _LABELS.get(name, metric),
@@ -89,6 +92,7 @@ def choice(history: History, name: str) -> Choice:
         baselines=tuple(baseline for baseline in baselines if baseline in series),
         note="a coin gets 0.50" if plain in _CHANCE else "",
         points=points if points in series else "",
+        point_bounds=point_bounds if points in series and all(point_bounds) else (),
         no_log=_no_log(history, metric),
         is_magnitude=metric == "loss",
     )

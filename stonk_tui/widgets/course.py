@@ -6,7 +6,7 @@ from textual.content import Content
 
 from engine.runs.curves import VALIDATION, Curve
 from stonk_tui import chart_data
-from stonk_tui.chart_choices import REWARD, Choice
+from stonk_tui.chart_choices import ROUND, Choice
 from stonk_tui.chart_view import ChartView, Extent, steps_behind, window
 from stonk_tui.theme import UNKNOWN, component_style
 from stonk_tui.widgets import figures
@@ -15,6 +15,8 @@ from stonk_tui.widgets.text import line
 
 VALIDATED = "◆"
 VALIDATED_STYLE = "$secondary"
+_NAMED = 60
+"""Columns from which each of several curves is called by its name."""
 DEFAULT_SMOOTHING = ChartView().smoothing
 
 Points = Mapping[str, Curve]
@@ -29,13 +31,13 @@ def picture(
     seen = window(view, steps)
     lines: list[Line] = []
     for name in chosen.bounds or ():
-        lines.append(_raw(points.get(name), seen, "$faint"))
+        # Smoothed like the curve between them: as they are they would cover it.
+        lines.append(_mean(points.get(name), view, seen, "$course"))
     for name in chosen.baselines:
         lines.append(_mean(points.get(name), view, seen, "$quiet"))
     if len(chosen.metrics) == 1:
-        raw_style = "$course" if chosen.bounds else "$faint"
         if view.smoothing > 1:
-            lines.append(_raw(points.get(chosen.metrics[0]), seen, raw_style))
+            lines.append(_raw(points.get(chosen.metrics[0]), seen, "$faint"))
         lines.append(_mean(points.get(chosen.metrics[0]), view, seen, "$total"))
     else:
         curves = [
@@ -62,13 +64,13 @@ def picture(
     )
 
 
-def legend(chosen: Choice, points: Points, view: ChartView) -> Content:
-    """What every curve is worth at the cursor's step, or at the newest one.
+def legend(chosen: Choice, points: Points, view: ChartView, width: int) -> list[Content]:
+    """What every curve is worth at the cursor's step, or at the newest one, piece by piece.
 
-    Empty where the panel's border says all of it.
+    Empty where the panel's border says all of it. In little ``width`` letters stand for names.
     """
     if view.cursor is None and len(chosen.metrics) == 1 and not (chosen.baselines or chosen.note):
-        return Content("")
+        return []
     pieces: list[Content] = []
     if view.cursor is not None:
         pieces.append(Content.styled(f"step {view.cursor:.0f}", "bold $gold"))
@@ -79,18 +81,27 @@ def legend(chosen: Choice, points: Points, view: ChartView) -> Content:
             pieces.append(
                 Content.assemble(
                     (f"{letter} ", f"bold {style}"),
-                    line(_short(name).replace("_", " "), style, limit=14),
-                    f" {figures.small(_at(_smoothed(curve, view), view.cursor))}",
+                    line(_short(name).replace("_", " "), style, limit=14) + " "
+                    if width >= _NAMED
+                    else "",
+                    f"{figures.small(_at(_smoothed(curve, view), view.cursor))}",
                 )
             )
-        return Content("  ").join(pieces)
+        return pieces
     if view.cursor is not None:
         pieces.append(worth(chosen, points, view))
         if chosen.points:
             found = points.get(chosen.points, Curve())
             at = chart_data.nearest(found, view.cursor)
             if at is not None:
-                text = f"{figures.small(found.mean[at])} at {found.steps[at]:.0f}"
+                text = figures.small(found.mean[at])
+                if chosen.point_bounds:
+                    low, high, count = (
+                        _exactly(points, name, found.steps[at]) for name in chosen.point_bounds
+                    )
+                    text += f" [{figures.small(low)}, {figures.small(high)}]"
+                    text += f" n={figures.whole(count)}"
+                text += f" at {found.steps[at]:.0f}"
                 pieces.append(Content.assemble((f"{VALIDATED} ", VALIDATED_STYLE), text))
     for name in chosen.baselines:
         value = figures.small(_at(_smoothed(points.get(name, Curve()), view), view.cursor))
@@ -99,7 +110,18 @@ def legend(chosen: Choice, points: Points, view: ChartView) -> Content:
         pieces.append(Content.assemble((f"{label} ", "$quiet"), value))
     if chosen.note:
         pieces.append(Content.styled(chosen.note, "$quiet"))
-    return Content("  ").join(pieces)
+    return pieces
+
+
+def flow(pieces: Sequence[Content], width: int, most: int) -> list[Content]:
+    """The pieces in lines of ``width``, ``most`` at most; the last one may be cut."""
+    lines: list[Content] = []
+    for piece in pieces:
+        if lines and (len(lines) == most or lines[-1].cell_length + 2 + piece.cell_length <= width):
+            lines[-1] = Content.assemble(lines[-1], "  ", piece)
+        else:
+            lines.append(piece)
+    return lines
 
 
 def worth(chosen: Choice, points: Points, view: ChartView) -> Content:
@@ -111,14 +133,13 @@ def worth(chosen: Choice, points: Points, view: ChartView) -> Content:
     words = Content("")
     if view.smoothing > 1:
         mean = _smoothed(curve, view).mean[at]
-        words += Content.assemble((figures.small(mean), "bold $total"), (" mean  ", "$quiet"))
+        words += Content.assemble(("mean ", "$quiet"), (figures.small(mean), "bold $total"), "  ")
     if chart_data.grain(curve) > 1:
         low, high = figures.small(curve.low[at]), figures.small(curve.high[at])
         many = f" in {chart_data.grain(curve):.0f} steps"
         return words + Content.assemble(f"{low} to {high}", (many, "$quiet"))
-    words += Content.assemble(
-        figures.small(curve.mean[at]), (" then" * bool(view.cursor), "$quiet")
-    )
+    which = "newest " if view.cursor is None else "here "
+    words += Content.assemble((which, "$quiet"), figures.small(curve.mean[at]))
     if chosen.bounds:
         low, high = (
             figures.small(_exactly(points, name, curve.steps[at])) for name in chosen.bounds
@@ -164,7 +185,7 @@ def letters(names: Sequence[str]) -> list[str]:
 def heading(chosen: Choice) -> str:
     """What the chart is called; the name of a metric comes out of the store."""
     name = line(chosen.label, limit=30).plain
-    return name if chosen.id != chosen.label and chosen.id != REWARD else name.capitalize()
+    return name[:1].upper() + name[1:] if chosen.id in ROUND else name
 
 
 def _short(name: str) -> str:

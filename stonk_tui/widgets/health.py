@@ -84,18 +84,18 @@ class HealthPanel(Panel):
         series = view.history.series.get(name)
         room = width - _LABEL - _FIGURE - 2
         values = series.values[-_COURSE_STEPS:] if series else []
-        course = Content.styled(figures.sparkline(values, room), "$course")
+        sparks = figures.sparkline(values, room)
+        course = Content.styled("  " + sparks, "$course")
         figure = view.history.metrics.get(name)
         if self._cursor is not None:
             at = _place(series.steps[-_COURSE_STEPS:] if series else [], self._cursor)
             figure = values[at] if at is not None else None
-            if at is not None and course:
-                column = at * course.cell_length // len(values)
+            if at is not None and sparks:
+                column = 2 + at * len(sparks) // len(values)
                 course = course.stylize("bold $gold reverse", column, column + 1)
         return Content.assemble(
             (f"{label:<{_LABEL}}", "$quiet"),
             (f"{figures.small(figure):>{_FIGURE}}", "bold"),
-            "  ",
             course,
         )
 

@@ -31,8 +31,8 @@ from stonk_tui.widgets.panel import Panel, rows
 from stonk_tui.widgets.text import line
 
 CHART_SECONDS = 1.0
-_LOW = 7
-"""Rows below which what is told about the chart shares a line."""
+_LOW, _HIGH = 7, 10
+"""Rows from which what is told about the chart has two lines, and three."""
 
 
 class RewardPanel(Panel):
@@ -119,7 +119,7 @@ class RewardPanel(Panel):
         is_whole = seen == steps
         if what == "log" and not self.look.is_log:
             return chosen.no_log
-        if what == "follow" and self.look == chart_view.follow(self.look):
+        if what == "follow" and self.look.is_following:
             return "the chart follows the newest step already"
         if what == "whole" and self.look == chart_view.whole(self.look):
             return "all steps are in sight already"
@@ -190,17 +190,12 @@ class RewardPanel(Panel):
             return Content(""), Content("")
         points = self._points(view, chosen)
         self._draw_chart(view, chosen, points, steps)
-        told = [
-            words
-            for words in (
-                course.legend(chosen, points, self.look),
-                course.status(chosen, points, self.look, steps),
-                self._trouble,
-            )
-            if words
-        ]
-        if height < _LOW and len(told) > 1:
-            told = [Content("  ").join(reversed(told))]
+        notes = [words for words in (course.status(chosen, points, self.look, steps),) if words]
+        notes += [self._trouble] if self._trouble else []
+        told = course.flow(
+            course.legend(chosen, points, self.look, width), width, most=1 if height < _HIGH else 2
+        )
+        told = told + notes if height >= _LOW else course.flow([*notes, *told], width, most=1)
         self._body.display = bool(told)
         return self._answer_for(view, chosen, points, width), rows(*told)
 
@@ -210,7 +205,7 @@ class RewardPanel(Panel):
             validated = view.history.series.get("validation/reward/total", Series())
             return _answer(series, validated, width, self.look.smoothing)
         if len(chosen.metrics) > 1:
-            return Content("")
+            return Content.styled(f"mean of {self.look.smoothing}", "$quiet")
         return course.worth(chosen, points, replace(self.look, cursor=None))
 
     def _draw_chart(self, view: RunModel, chosen: Choice, points: Points, steps: Extent) -> None:
