@@ -144,6 +144,30 @@ def _screen_says(action_id: str) -> "Callable[[Cockpit], str]":
     return why_not
 
 
+def _chart(
+    name: str,
+    key: str,
+    shown_key: str,
+    label: str,
+    help_text: str,
+    *,
+    needs: str = "",
+    footer: int = 0,
+) -> Action:
+    """Something that is done with the chart in focus, where ``needs`` is possible."""
+    return Action(
+        f"chart_{name}",
+        key,
+        shown_key,
+        label,
+        help_text,
+        "train",
+        footer,
+        why_not=lambda app: _no_run(app) or app.why_no_chart(needs),
+        is_rare=True,
+    )
+
+
 _PANEL_HELP = (
     ("reward", "Is it learning? The reward over steps."),
     ("saiyan", "Is it ready? The four lights and the power level."),
@@ -343,6 +367,70 @@ ACTIONS: tuple[Action, ...] = (
         _no_run,
     ),
     Action("find_rollouts", "slash", "/", "filter", "Find rollouts among all of the run.", "train"),
+    # --- the chart of the train screen
+    _chart("next", "v", "v", "show next", "Chart: what comes next, reward to gradient.", footer=2),
+    _chart("choose", "V", "V", "show", "Chart: choose among all metrics."),
+    _chart(
+        "rougher",
+        "left_square_bracket",
+        "[",
+        "less smooth",
+        "Chart: a shorter mean.",
+        needs="rougher",
+    ),
+    _chart(
+        "smoother",
+        "right_square_bracket",
+        "]",
+        "smoother",
+        "Chart: a longer mean, always over the whole series.",
+        needs="smoother",
+    ),
+    _chart(
+        "in",
+        "plus,equals_sign",
+        "+",
+        "zoom in",
+        "Chart: fewer steps; the newest stays while you follow. The wheel, too.",
+        needs="in",
+    ),
+    _chart("out", "minus", "-", "zoom out", "Chart: more steps.", needs="out"),
+    _chart(
+        "left",
+        "left",
+        "←",
+        "earlier",
+        "Chart: move the value cursor, or the window. Dragging moves it, too.",
+        needs="move",
+    ),
+    _chart(
+        "right",
+        "right",
+        "→",
+        "later",
+        "Chart: move the value cursor, or the window, towards the newest step.",
+        needs="move",
+    ),
+    _chart(
+        "follow",
+        "end",
+        "End",
+        "follow",
+        "Chart: back to the newest step, and stay there.",
+        needs="follow",
+        footer=1,
+    ),
+    _chart("whole", "0", "0", "whole run", "Chart: all steps.", needs="whole"),
+    _chart("log", "y", "y", "log scale", "Chart: equal factors at equal distances.", needs="log"),
+    _chart(
+        "cursor",
+        "i",
+        "i",
+        "values",
+        "Chart: tell every line's value at a step, or stop; a click points.",
+        footer=3,
+    ),
+    _chart("export", "w", "w", "export", "Chart: write what is shown to a new file.", footer=6),
     # --- rollouts
     Action(
         "open_rollout", "enter", "⏎", "open", "Open the rollout under the cursor.", "rollouts", 1

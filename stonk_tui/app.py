@@ -368,6 +368,12 @@ class Cockpit(Habits):
         is_prepared = self.model is not None and self.model.state[0] == "prepared"
         return self.model.run if self.model is not None and is_prepared else None
 
+    def why_no_chart(self, what: str) -> str:
+        """Why ``what`` cannot be done with the chart now; empty when it can."""
+        if not isinstance(self.screen, TrainScreen):
+            return "the chart is on the train screen"
+        return self.screen.why_no_chart(what)
+
     def do_start(self) -> None:
         if (run := self.prepared_run) is not None:
             self._start_run(run)

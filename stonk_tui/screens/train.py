@@ -1,5 +1,6 @@
 """The train screen: one run, live."""
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,7 +12,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from stonk_tui import actions
+from stonk_tui import actions, chart_choices, chart_view
 from stonk_tui.screens.alarm import AlarmScreen
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.rollout import RolloutScreen, Walk
@@ -185,6 +186,77 @@ class TrainScreen(CockpitScreen):
             return False
         self.do_zoom()
         return True
+
+    # --- the chart
+
+    @property
+    def _chart(self) -> RewardPanel:
+        return self.query_one(RewardPanel)
+
+    def why_no_chart(self, what: str) -> str:
+        """Why ``what`` cannot be done with the chart: only the panel in focus takes its keys."""
+        if self.current_panel != "reward":
+            return "the chart is not in focus: 1 goes there"
+        return self._chart.problem(what)
+
+    def do_chart_rougher(self) -> None:
+        self._chart.look_through(lambda view, _: chart_view.smoother(view, -1))
+
+    def do_chart_smoother(self) -> None:
+        self._chart.look_through(lambda view, _: chart_view.smoother(view, 1))
+
+    def do_chart_in(self) -> None:
+        self._chart.look_through(lambda view, at: chart_view.zoom(view, at, 1 / chart_view.ZOOM))
+
+    def do_chart_out(self) -> None:
+        self._chart.look_through(lambda view, at: chart_view.zoom(view, at, chart_view.ZOOM))
+
+    def do_chart_left(self) -> None:
+        self._chart.move(-1)
+
+    def do_chart_right(self) -> None:
+        self._chart.move(1)
+
+    def do_chart_follow(self) -> None:
+        self._chart.look_through(lambda view, _: chart_view.follow(view))
+
+    def do_chart_whole(self) -> None:
+        self._chart.look_through(lambda view, _: chart_view.whole(view))
+
+    def do_chart_log(self) -> None:
+        self._chart.look_through(lambda view, _: replace(view, is_log=not view.is_log))
+
+    def do_chart_cursor(self) -> None:
+        self._chart.look_through(chart_view.toggle_cursor)
+
+    def do_chart_next(self) -> None:
+        if (model := self.cockpit.model) is not None:
+            shown = self._chart.look.shown
+            self._chart.choose(chart_choices.next_of_round(model.history, shown))
+
+    def do_chart_choose(self) -> None:
+        # Imported when first needed, like everything that only few openings need.
+        from stonk_tui.screens.choose_metric import ChooseMetricScreen
+
+        if (model := self.cockpit.model) is not None:
+            shown = self._chart.look.shown
+            self.app.push_screen(ChooseMetricScreen(model.history, shown), self._show_in_chart)
+
+    def _show_in_chart(self, name: str | None) -> None:
+        if name is not None:
+            self._chart.choose(name)
+
+    def do_chart_export(self) -> None:
+        from stonk_tui.screens.export_series import ExportSeriesScreen
+
+        if (model := self.cockpit.model) is not None and (shown := self._chart.export):
+            self.app.push_screen(ExportSeriesScreen(model.run, *shown))
+
+    @on(RewardPanel.Looked)
+    def _look_elsewhere(self, event: RewardPanel.Looked) -> None:
+        """One cursor over all courses on screen."""
+        self.query_one(HealthPanel).point_at(event.view.cursor)
+        self.show_keys()
 
     def do_open(self) -> None:
         if self.current_panel != "alarms":

@@ -11,14 +11,15 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from textual import events
 from textual.content import Content
 from textual.geometry import Size
+from textual.message import Message
 from textual.widget import Widget
 
-from stonk_tui.widgets.figures import fixed, known, minus
-
-GUTTER = 6
-_BLANK = (" ", "\u2800")
+from stonk_tui.widgets.cells import BLANK, Cell, put_cursor, runs, with_marks
+from stonk_tui.widgets.figures import known
+from stonk_tui.widgets.rulers import GUTTER, log_rule, rule, x_ruler
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,14 @@ class Picture:
     """Least value on the y axis; None fits the data."""
     high: float | None = None
     x_label: str = "step"
+    x_low: float | None = None
+    """Left end of the x axis; None fits the data."""
     x_high: float | None = None
     """Right end of the x axis; None fits the data."""
+    is_log: bool = False
+    """Equal distances are equal factors; what is not above 0 is left out."""
+    cursor: float | None = None
+    """Where the upright line of the value cursor stands."""
     digits: int | None = None
     """Decimals on the y axis; None fits the range."""
     empty: str = ""
@@ -67,11 +74,33 @@ class Chart(Widget):
     Chart { width: 1fr; height: 1fr; }
     """
 
+    @dataclass
+    class Wheeled(Message):
+        """The wheel was turned over ``step``: up with a positive direction."""
+
+        step: float
+        direction: int
+
+    @dataclass
+    class Dragged(Message):
+        """The mouse dragged the curves by this many steps to the right."""
+
+        steps: float
+
+    @dataclass
+    class Pointed(Message):
+        """Somebody clicked at ``step``."""
+
+        step: float
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._picture = Picture()
         self._drawn: tuple[Picture, Size] | None = None
         self._content = Content("")
+        self._held_at: int | None = None
+        """Column at which the mouse holds the curves."""
+        self._was_dragged = False
 
     @property
     def picture(self) -> Picture:
@@ -100,34 +129,83 @@ class Chart(Widget):
 
         self.refresh()
 
+    # --- the mouse, where the picture says which steps it shows
+
+    def _steps_per_column(self) -> float:
+        low, high = self._picture.x_low, self._picture.x_high
+        columns = self.size.width - GUTTER
+        return (high - low) / (columns - 1) if low is not None and high and columns > 1 else 0.0
+
+    def _step_at(self, column: int) -> float:
+        return (self._picture.x_low or 0.0) + max(0, column - GUTTER) * self._steps_per_column()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._wheel(event, 1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._wheel(event, -1)
+
+    def _wheel(self, event: events.MouseEvent, direction: int) -> None:
+        if self._steps_per_column():
+            event.stop()
+            self.post_message(self.Wheeled(self._step_at(event.x), direction))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        if event.button == 1 and self._steps_per_column():
+            self._held_at, self._was_dragged = event.x, False
+            self.capture_mouse()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._held_at is not None and event.x != self._held_at:
+            steps = (event.x - self._held_at) * self._steps_per_column()
+            self._held_at, self._was_dragged = event.x, True
+            self.post_message(self.Dragged(steps))
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        if self._held_at is not None:
+            self._held_at = None
+            self.release_mouse()
+            if not self._was_dragged:
+                self.post_message(self.Pointed(self._step_at(event.x)))
+
 
 def render(picture: Picture, width: int, height: int) -> Content:
     """The picture in ``width`` by ``height`` cells."""
     lines = [_finite(line) for line in picture.lines]
+    if picture.is_log:
+        lines = [_logarithms(line) for line in lines]
     lines = [line for line in lines if line.steps]
     columns, body_rows = width - GUTTER, height - 1
     if not lines or columns < 8 or body_rows < 2:
         blank = "\n" * max(0, (height - 1) // 2)
         return Content.assemble(blank, Content.styled(picture.empty, "$quiet").center(width))
-    x_low = float(min(line.steps[0] for line in lines))
+    x_low = picture.x_low
+    if x_low is None:
+        x_low = float(min(line.steps[0] for line in lines))
     x_high = float(picture.x_high or max(line.steps[-1] for line in lines))
     if x_high <= x_low:
         # One point only: give it room at the left instead of no room at all.
         x_high = x_low + 1
     y_low, y_high = _limits(picture, lines)
-    ticks, step = _ticks(y_low, y_high, max(2, body_rows // 3))
-    digits = _digits(step) if picture.digits is None else picture.digits
+    count = max(2, body_rows // 3)
+    ticks = (
+        log_rule(y_low, y_high, count)
+        if picture.is_log
+        else rule(y_low, y_high, count, picture.digits)
+    )
     curves = _curves(lines, (x_low, x_high), (y_low, y_high), columns, body_rows)
-    grid = _with_marks(curves, picture.marks, x_low, x_high)
-    labels = {_row_of(tick, y_low, y_high, body_rows): _label(tick, digits) for tick in ticks}
+    grid = with_marks(curves, picture.marks, x_low, x_high)
+    if picture.cursor is not None:
+        put_cursor(grid, picture.cursor, x_low, x_high)
+    labels = {_row_of(tick, y_low, y_high, body_rows): text for tick, text in ticks}
     output: list[Content] = []
     for row, cells in enumerate(grid):
         label = labels.get(row, "")
         joint = "┤" if label else "│"
         output.append(
-            Content.assemble((f"{label:>{GUTTER - 1}}", "$quiet"), (joint, "$faint"), *_runs(cells))
+            Content.assemble((f"{label:>{GUTTER - 1}}", "$quiet"), (joint, "$faint"), *runs(cells))
         )
-    output.append(_x_ruler(x_low, x_high, columns, picture.x_label))
+    output.append(x_ruler(x_low, x_high, columns, picture.x_label))
     return Content("\n").join(output)
 
 
@@ -156,20 +234,31 @@ def decimate(
     return kept_steps, kept_values
 
 
-def smooth(values: Sequence[float], window: float = 12.0) -> list[float]:
+class ExponentialMean:
     """Exponential mean with the weight of about ``window`` values, unbiased at the start.
+
+    Each value may itself be the mean of ``grain`` values.
+    """
+
+    def __init__(self, window: float, grain: float = 1.0) -> None:
+        self._keep = (1 - 1 / max(1.0, window)) ** grain
+        self._total = self._weights = 0.0
+
+    def add(self, value: float) -> float:
+        """The mean up to and with ``value``."""
+        self._total = self._keep * self._total + (1 - self._keep) * value
+        self._weights = self._keep * self._weights + (1 - self._keep)
+        return self._total / self._weights
+
+
+def smooth(values: Sequence[float], window: float = 12.0, grain: float = 1.0) -> list[float]:
+    """The exponential mean at every value.
 
     Over the whole series, before anything is cut out of it, so that a curve does not
     change its shape with the zoom.
     """
-    keep = 1 - 1 / max(1.0, window)
-    total = weights = 0.0
-    smoothed = []
-    for value in values:
-        total = keep * total + (1 - keep) * value
-        weights = keep * weights + (1 - keep)
-        smoothed.append(total / weights)
-    return smoothed
+    mean = ExponentialMean(window, grain)
+    return [mean.add(value) for value in values]
 
 
 def trend(
@@ -199,6 +288,15 @@ def _finite(line: Line) -> Line:
     return replace(line, steps=steps, values=values)
 
 
+def _logarithms(line: Line) -> Line:
+    pairs = [
+        (step, math.log10(value))
+        for step, value in zip(line.steps, line.values, strict=True)
+        if value > 0
+    ]
+    return replace(line, steps=[pair[0] for pair in pairs], values=[pair[1] for pair in pairs])
+
+
 def _limits(picture: Picture, lines: Sequence[Line]) -> tuple[float, float]:
     low = min(min(line.values) for line in lines) if picture.low is None else picture.low
     high = max(max(line.values) for line in lines) if picture.high is None else picture.high
@@ -211,40 +309,8 @@ def _limits(picture: Picture, lines: Sequence[Line]) -> tuple[float, float]:
     )
 
 
-def _ticks(low: float, high: float, count: int) -> tuple[list[float], float]:
-    """Round numbers within the limits, about ``count`` of them, and their distance."""
-    rough = (high - low) / max(1, count)
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(
-        (factor * power for factor in (1, 2, 2.5, 5) if factor * power >= rough), 10 * power
-    )
-    first = math.ceil(low / step - 1e-9)
-    ticks: list[float] = []
-    while first * step <= high + 1e-9 * step and len(ticks) <= count + 1:
-        ticks.append(first * step)
-        first += 1
-    return ticks, step
-
-
-def _digits(step: float) -> int:
-    """Decimals that tell two neighbouring ticks apart."""
-    for digits in range(4):
-        if abs(round(step, digits) - step) < 1e-9:
-            return digits
-    return 4
-
-
-def _label(tick: float, digits: int) -> str:
-    text = fixed(tick, digits)
-    # Never wider than the gutter: very small and very large figures as powers of ten.
-    return text if len(text) < GUTTER else minus(f"{tick:.0e}".replace("e-0", "e-"))
-
-
 def _row_of(value: float, low: float, high: float, height: int) -> int:
     return min(height - 1, max(0, round((high - value) / (high - low) * (height - 1))))
-
-
-_Cell = tuple[str, str]
 
 
 def _curves(
@@ -253,13 +319,13 @@ def _curves(
     y_limits: tuple[float, float],
     columns: int,
     height: int,
-) -> list[list[_Cell]]:
+) -> list[list[Cell]]:
     """The curves as rows of (character, style), later ones on top of earlier ones.
 
     Each is drawn by itself: in one picture two curves that meet in a cell would melt into
     one pattern of dots, in the colour of the last.
     """
-    grid: list[list[_Cell]] = [[(" ", "")] * columns for _ in range(height)]
+    grid: list[list[Cell]] = [[(" ", "")] * columns for _ in range(height)]
     for line in lines:
         if line.marker:
             _put_points(grid, line, x_limits, y_limits)
@@ -267,13 +333,13 @@ def _curves(
         drawn = _braille(line, x_limits, y_limits, columns, height)
         for cells, characters in zip(grid, drawn, strict=False):
             for column, character in enumerate(characters[:columns]):
-                if character not in _BLANK:
+                if character not in BLANK:
                     cells[column] = (character, line.style)
     return grid
 
 
 def _put_points(
-    grid: list[list[_Cell]],
+    grid: list[list[Cell]],
     line: Line,
     x_limits: tuple[float, float],
     y_limits: tuple[float, float],
@@ -309,56 +375,3 @@ def _braille(
     figure.draw(figure.signal(steps, values, marker="braille").lines(len(steps) > 1))
     text: str = figure.build().string(colorless=True)
     return text.split("\n")
-
-
-def _with_marks(
-    grid: list[list[_Cell]], marks: Sequence[Mark], x_low: float, x_high: float
-) -> list[list[_Cell]]:
-    """Put each mark behind the curves: a dotted line, its label at the foot where there is room."""
-    taken = -1
-    for mark in sorted(marks, key=lambda mark: mark.step):
-        if not x_low <= mark.step <= x_high:
-            continue
-        width = len(grid[0])
-        column = min(width - 1, round((mark.step - x_low) / (x_high - x_low) * (width - 1)))
-        for row in grid:
-            if row[column][0] in _BLANK:
-                row[column] = ("┊", "$faint")
-        foot = grid[-1]
-        end = column + 1 + len(mark.label)
-        free = all(foot[place][0] in _BLANK for place in range(column + 1, min(end, width)))
-        if column > taken and end < width and free:
-            for offset, character in enumerate(mark.label):
-                foot[column + 1 + offset] = (character, mark.style)
-            taken = end
-    return grid
-
-
-def _runs(cells: Sequence[_Cell]) -> list[tuple[str, str]]:
-    """Neighbouring cells of one style as one piece."""
-    runs: list[tuple[str, str]] = []
-    for character, style in cells:
-        if runs and runs[-1][1] == style:
-            runs[-1] = (runs[-1][0] + character, style)
-        else:
-            runs.append((character, style))
-    return runs
-
-
-def _x_ruler(low: float, high: float, columns: int, label: str) -> Content:
-    """``└┬────┬──`` folded into one line: numbers standing under their place."""
-    line = [" "] * columns
-    ticks = _ticks(low, high, max(2, columns // 14))[0] if high - low >= 2 else [low, high]
-    right = columns - len(label) - 1 if label else columns
-    for tick in ticks:
-        text = minus(f"{tick:.0f}")
-        column = round((tick - low) / (high - low) * (columns - 1))
-        start = min(max(0, column - len(text) // 2), columns - len(text))
-        place = range(max(0, start - 1), start + len(text) + 1)
-        if start + len(text) > right or any(line[at] != " " for at in place if at < columns):
-            continue
-        line[start : start + len(text)] = text
-    text = "".join(line)
-    if label:
-        text = text[: columns - len(label)] + label
-    return Content.assemble((" " * (GUTTER - 1) + "└", "$faint"), (text, "$quiet"))

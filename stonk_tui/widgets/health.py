@@ -1,5 +1,6 @@
 """Is the training sound? Distance from the reference, entropy, gradients, where time goes."""
 
+from bisect import bisect_right
 from typing import ClassVar
 
 from textual.content import Content
@@ -11,6 +12,7 @@ from stonk_tui.widgets.text import line
 
 _LABEL = 9
 _FIGURE = 7
+_COURSE_STEPS = 400
 _PHASE_STYLES = ("$secondary", "$magnitude", "$data-use", "$gold", "$quiet")
 _SHORT = {"rollout": "roll", "reference": "ref"}
 _SMALL_PHASE = 0.02
@@ -27,6 +29,15 @@ class HealthPanel(Panel):
         "tokens; a KL that runs away or an entropy that falls to 0 ends learning. Groups without "
         "contrast have equal rewards and teach nothing. The bar shows where a step's time goes."
     )
+
+    _cursor: float | None = None
+
+    def point_at(self, step: float | None) -> None:
+        """Tell the figures of ``step`` where they are known; of the newest one with None."""
+        if step != self._cursor:
+            self._cursor = step
+            if self._view is not None:
+                self.show(self._view)
 
     def draw(self, view: RunModel, width: int, height: int) -> tuple[Content, Content]:
         metrics = view.history.metrics
@@ -45,6 +56,9 @@ class HealthPanel(Panel):
             ),
             *_phases(view.history.seconds, width),
         ]
+        if self._cursor is not None:
+            answer = Content.styled(f"courses at step {self._cursor:.0f}", "$gold")
+            return answer, rows(*lines[:height])
         answer = Content.assemble(("KL ", "$quiet"), (figures.small(metrics.get("kl")), "bold"))
         return answer, rows(*lines[:height])
 
@@ -69,12 +83,27 @@ class HealthPanel(Panel):
     def _course(self, view: RunModel, label: str, name: str, width: int) -> Content:
         series = view.history.series.get(name)
         room = width - _LABEL - _FIGURE - 2
-        course = figures.sparkline(series.values[-400:] if series else [], room)
+        values = series.values[-_COURSE_STEPS:] if series else []
+        sparks = figures.sparkline(values, room)
+        course = Content.styled("  " + sparks, "$course")
+        figure = view.history.metrics.get(name)
+        if self._cursor is not None:
+            at = _place(series.steps[-_COURSE_STEPS:] if series else [], self._cursor)
+            figure = values[at] if at is not None else None
+            if at is not None and sparks:
+                column = 2 + at * len(sparks) // len(values)
+                course = course.stylize("bold $gold reverse", column, column + 1)
         return Content.assemble(
             (f"{label:<{_LABEL}}", "$quiet"),
-            (f"{figures.small(view.history.metrics.get(name)):>{_FIGURE}}", "bold"),
-            ("  " + course, "$course"),
+            (f"{figures.small(figure):>{_FIGURE}}", "bold"),
+            course,
         )
+
+
+def _place(steps: list[int], step: float) -> int | None:
+    """Index of the last of ``steps`` up to ``step``; None before the first."""
+    at = bisect_right(steps, step) - 1
+    return at if at >= 0 else None
 
 
 def _rest(share: float | None) -> float | None:

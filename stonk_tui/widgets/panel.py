@@ -54,6 +54,11 @@ class Panel(Vertical, can_focus=True):
 
     # --- what a panel fills in
 
+    @property
+    def heading(self) -> str:
+        """What stands at the left of the border."""
+        return self.noun
+
     def draw(self, view: RunModel, width: int, height: int) -> tuple[Content, Content]:
         """(answer for the border, body) for the room there is."""
         raise NotImplementedError
@@ -83,7 +88,7 @@ class Panel(Vertical, can_focus=True):
         focused = self.has_focus or self.has_focus_within
         edge = "$gold" if focused else "$edge"
         name = Content.assemble(
-            (f"{self.number} " if self.number else "", "$quiet"), (self.noun, "bold $ink"), " "
+            (f"{self.number} " if self.number else "", "$quiet"), (self.heading, "bold $ink"), " "
         )
         answer = self._answer.truncate(max(0, room - name.cell_length - 2), ellipsis=True)
         gap = room - name.cell_length - answer.cell_length

@@ -5,6 +5,7 @@ After a change that is meant: look at the report, then `make test PYTEST_ARGS=--
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from engine.runs.store import EventStore
 from stonk_tui import doctor
 from stonk_tui.app import Cockpit
 from stonk_tui.screens import real_run
+from stonk_tui.screens.export_series import ExportSeriesScreen
 from stonk_tui.settings import Settings
 from stonk_tui.themes import PALETTES
 from tests import recorded
@@ -298,6 +300,30 @@ def test_probe_screen(
 @pytest.mark.parametrize("panel", range(1, 10))
 def test_zoomed_panel(snap_compare: SnapCompare, panel: int) -> None:
     assert _compare(snap_compare, _on_a_gpu(), (120, 40), str(panel), "z")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("panned", ("plus", "plus", "left", "left", "left", "i")),
+        ("components", ("v",)),
+        ("accuracy", ("v", "v", "i", "left")),
+        ("kl_log", ("z", "v", "v", "v", "y", "left_square_bracket")),
+        ("chooser", ("V",)),
+        ("export", ("w",)),
+    ],
+)
+def test_chart(
+    snap_compare: SnapCompare,
+    name: str,
+    keys: tuple[str, ...],
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The dialog shows where the file would be.
+    monkeypatch.setattr(ExportSeriesScreen, "_out", Path("/tmp/reward.csv"))
+    assert _compare(snap_compare, _on_a_gpu(), size, "1", *keys)
 
 
 def test_monochrome_terminal(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch) -> None:
