@@ -15,7 +15,7 @@ from stonk_tui.widgets.text import line
 
 VALIDATED = "◆"
 VALIDATED_STYLE = "$secondary"
-_NAMED = 60
+ROOMY = 60
 """Columns from which each of several curves is called by its name."""
 DEFAULT_SMOOTHING = ChartView().smoothing
 
@@ -82,14 +82,14 @@ def legend(chosen: Choice, points: Points, view: ChartView, width: int) -> list[
                 Content.assemble(
                     (f"{letter} ", f"bold {style}"),
                     line(_short(name).replace("_", " "), style, limit=14) + " "
-                    if width >= _NAMED
+                    if width >= ROOMY
                     else "",
                     f"{figures.small(_at(_smoothed(curve, view), view.cursor))}",
                 )
             )
         return pieces
     if view.cursor is not None:
-        pieces.append(worth(chosen, points, view))
+        pieces += worth(chosen, points, view)
         if chosen.points:
             found = points.get(chosen.points, Curve())
             at = chart_data.nearest(found, view.cursor)
@@ -124,31 +124,31 @@ def flow(pieces: Sequence[Content], width: int, most: int) -> list[Content]:
     return lines
 
 
-def worth(chosen: Choice, points: Points, view: ChartView) -> Content:
-    """The only curve's mean and value at the cursor, or now, with interval and sample size."""
+def worth(chosen: Choice, points: Points, view: ChartView) -> list[Content]:
+    """The only curve's mean, and its value with interval and sample size, at the cursor or now."""
     curve = points.get(chosen.metrics[0], Curve())
     at = chart_data.nearest(curve, _step(curve, view.cursor))
     if at is None:
-        return Content.styled(UNKNOWN, "$quiet")
-    words = Content("")
+        return [Content.styled(UNKNOWN, "$quiet")]
+    pieces: list[Content] = []
     if view.smoothing > 1:
-        mean = _smoothed(curve, view).mean[at]
-        words += Content.assemble(("mean ", "$quiet"), (figures.small(mean), "bold $total"), "  ")
+        mean = figures.small(_smoothed(curve, view).mean[at])
+        pieces.append(Content.assemble(("mean ", "$quiet"), (mean, "bold $total")))
     if chart_data.grain(curve) > 1:
         low, high = figures.small(curve.low[at]), figures.small(curve.high[at])
         many = f" in {chart_data.grain(curve):.0f} steps"
-        return words + Content.assemble(f"{low} to {high}", (many, "$quiet"))
+        return [*pieces, Content.assemble(f"{low} to {high}", (many, "$quiet"))]
     which = "newest " if view.cursor is None else "here "
-    words += Content.assemble((which, "$quiet"), figures.small(curve.mean[at]))
+    value = Content.assemble((which, "$quiet"), figures.small(curve.mean[at]))
     if chosen.bounds:
         low, high = (
             figures.small(_exactly(points, name, curve.steps[at])) for name in chosen.bounds
         )
-        words += Content.styled(f" [{low}, {high}]", "$quiet")
+        value += Content.styled(f" [{low}, {high}]", "$quiet")
     if chosen.count:
         count = figures.whole(_exactly(points, chosen.count, curve.steps[at]))
-        words += Content.styled(f" n={count}", "$quiet")
-    return words
+        value += Content.styled(f" n={count}", "$quiet")
+    return [*pieces, value]
 
 
 def status(chosen: Choice, points: Points, view: ChartView, steps: Extent) -> Content:

@@ -193,9 +193,8 @@ class RewardPanel(Panel):
         self._draw_chart(view, chosen, points, steps)
         notes = [words for words in (course.status(chosen, points, self.look, steps),) if words]
         notes += [self._trouble] if self._trouble else []
-        told = course.flow(
-            course.legend(chosen, points, self.look, width), width, most=1 if height < _HIGH else 2
-        )
+        most = 1 if notes and height < _HIGH else 2
+        told = course.flow(course.legend(chosen, points, self.look, width), width, most)
         told = told + notes if height >= _LOW else course.flow([*notes, *told], width, most=1)
         self._body.display = bool(told)
         return self._answer_for(view, chosen, points, width), rows(*told)
@@ -207,7 +206,8 @@ class RewardPanel(Panel):
             return _answer(series, validated, width, self.look.smoothing)
         if len(chosen.metrics) > 1:
             return Content.styled(f"mean of {self.look.smoothing}", "$quiet")
-        return course.worth(chosen, points, replace(self.look, cursor=None))
+        told = course.worth(chosen, points, replace(self.look, cursor=None))
+        return Content("  ").join(told if width >= course.ROOMY else told[-1:])
 
     def _draw_chart(self, view: RunModel, chosen: Choice, points: Points, steps: Extent) -> None:
         """Once a second at most, but at once where a person moves something."""
