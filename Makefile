@@ -2,10 +2,13 @@
 # GNU make, nothing else; what they install goes into .venv, from the versions in constraints.txt.
 #
 #   make demo ARGS="--steps 3"          options of the demo
-#   make test PYTEST_ARGS="-k reward"   options of pytest
+#   make test PYTEST_ARGS="-k reward"   options of pytest, instead of those for several processes
 #   make demo PYTHON=/path/to/python3   another interpreter
 
 .PHONY: demo test check clean
+
+# A process a core; each takes a gigabyte, so no more than four.
+PYTEST_ARGS ?= -n logical --maxprocesses=4
 
 # The message on how to start it next time comes after the cockpit too, where a person sees it.
 demo:
