@@ -96,7 +96,7 @@ def _no_start(app: "Cockpit") -> str:
 
 def _no_export(app: "Cockpit") -> str:
     """Why the list of rollouts in sight cannot be exported."""
-    return str(getattr(app.screen, "why_no_export", ""))
+    return _no_writing(app) or str(getattr(app.screen, "why_no_export", ""))
 
 
 def _no_pair(app: "Cockpit") -> str:
@@ -153,6 +153,7 @@ def _chart(
     *,
     needs: str = "",
     footer: int = 0,
+    writes: bool = False,
 ) -> Action:
     """Something that is done with the chart in focus, where ``needs`` is possible."""
     return Action(
@@ -163,7 +164,9 @@ def _chart(
         help_text,
         "train",
         footer,
-        why_not=lambda app: _no_run(app) or app.why_no_chart(needs),
+        why_not=lambda app: (
+            _no_run(app) or (_no_writing(app) if writes else "") or app.why_no_chart(needs)
+        ),
         is_rare=True,
     )
 
@@ -430,7 +433,15 @@ ACTIONS: tuple[Action, ...] = (
         "Chart: tell every line's value at a step, or stop; a click points.",
         footer=3,
     ),
-    _chart("export", "w", "w", "export", "Chart: write what is shown to a new file.", footer=6),
+    _chart(
+        "export",
+        "w",
+        "w",
+        "export",
+        "Chart: write what is shown to a new file.",
+        footer=6,
+        writes=True,
+    ),
     # --- rollouts
     Action(
         "open_rollout", "enter", "⏎", "open", "Open the rollout under the cursor.", "rollouts", 1

@@ -30,6 +30,9 @@ from stonk_tui.widgets.text import OutputFilter
 class Habits(App[None]):
     """An app with a person's settings."""
 
+    read_only = False
+    """Whether it only looks: it commands nothing and writes no file."""
+
     def __init__(self, settings: Settings, problems: Sequence[str], ascii_only: bool) -> None:
         super().__init__()
         self.settings = settings
@@ -92,7 +95,9 @@ class Habits(App[None]):
         self._keep("motion", self.animation_level)
 
     def _keep(self, name: str, value: str) -> None:
-        """Write a setting into the person's file."""
+        """Write a setting into the person's file; a cockpit that only looks writes nothing."""
+        if self.read_only:
+            return
         try:
             change(settings_path(), name, value)
         except UserError as error:

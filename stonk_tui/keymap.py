@@ -8,7 +8,13 @@ is ``g`` (``g r``). Nothing at all takes an action's keys away; the palette stil
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from textual.keys import KEY_DISPLAY_ALIASES, KEY_TO_UNICODE_NAME, Keys, key_to_character
+from textual.keys import (
+    KEY_DISPLAY_ALIASES,
+    KEY_NAME_REPLACEMENTS,
+    KEY_TO_UNICODE_NAME,
+    Keys,
+    key_to_character,
+)
 
 from stonk_tui import actions
 from stonk_tui.actions import PREFIX, UNBOUND, Action
@@ -86,7 +92,7 @@ def display(key: str, ascii_only: bool = False) -> str:
     """A key as it is printed, such as ``esc``, ``?`` or ``ctrl+e``."""
     modifiers, plus, base = key.rpartition("+")
     alias = KEY_DISPLAY_ALIASES.get(base, "")
-    character = key_to_character(base) or ""
+    character = _character(base) or ""
     if alias and (alias.isascii() or not ascii_only):
         base = alias
     elif character.isprintable() and character.strip():
@@ -155,8 +161,14 @@ def _named(key: str) -> str:
     return _character_to_key(key) if len(key) == 1 else key
 
 
+def _character(key: str) -> str | None:
+    """What a key types, also where Textual has a shorter name for it than Unicode."""
+    unicode_names = {short: long for long, short in KEY_NAME_REPLACEMENTS.items()}
+    return key_to_character(unicode_names.get(key, key))
+
+
 def _is_key(key: str) -> bool:
     *modifiers, base = key.split("+")
     if any(modifier not in _MODIFIERS for modifier in modifiers):
         return False
-    return len(base) == 1 or base in _NAMES or key_to_character(base) is not None
+    return len(base) == 1 or base in _NAMES or _character(base) is not None

@@ -294,7 +294,8 @@ class RunsScreen(CockpitScreen):
         if made.is_started:
             self.cockpit.attach(made.run)
             return
-        self.notify(f"{one_line(made.run.id)} is prepared; G starts it", markup=False)
+        key = self.cockpit.keymap.shown(actions.BY_ID["start"])
+        self.notify(f"{one_line(made.run.id)} is prepared; {key} starts it", markup=False)
         self._look()
 
     # --- deleting

@@ -10,7 +10,7 @@ from stonk_tui.widgets.panel import rows
 from stonk_tui.widgets.text import line
 
 _WAITING = {
-    "prepared": "Promoted, and waits to be started.",
+    "prepared": "Prepared, and waits to be started.",
     "starting": "The worker starts: it loads the model and the market data.",
     "warming_up": "A short supervised warm-up teaches the answer format.",
     "training": "The first rollouts are being sampled; the curve begins with the first step.",

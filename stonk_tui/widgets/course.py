@@ -89,7 +89,7 @@ def legend(chosen: Choice, points: Points, view: ChartView, width: int) -> list[
             )
         return pieces
     if view.cursor is not None:
-        pieces += worth(chosen, points, view)
+        pieces += worth(chosen, points, view, "here ")
         if chosen.points:
             found = points.get(chosen.points, Curve())
             at = chart_data.nearest(found, view.cursor)
@@ -124,8 +124,11 @@ def flow(pieces: Sequence[Content], width: int, most: int) -> list[Content]:
     return lines
 
 
-def worth(chosen: Choice, points: Points, view: ChartView) -> list[Content]:
-    """The only curve's mean, and its value with interval and sample size, at the cursor or now."""
+def worth(chosen: Choice, points: Points, view: ChartView, called: str) -> list[Content]:
+    """The only curve's mean, and its value with interval and sample size, at the cursor or now.
+
+    ``called`` stands before the value.
+    """
     curve = points.get(chosen.metrics[0], Curve())
     at = chart_data.nearest(curve, _step(curve, view.cursor))
     if at is None:
@@ -138,8 +141,7 @@ def worth(chosen: Choice, points: Points, view: ChartView) -> list[Content]:
         low, high = figures.small(curve.low[at]), figures.small(curve.high[at])
         many = f" in {chart_data.grain(curve):.0f} steps"
         return [*pieces, Content.assemble(f"{low} to {high}", (many, "$quiet"))]
-    which = "newest " if view.cursor is None else "here "
-    value = Content.assemble((which, "$quiet"), figures.small(curve.mean[at]))
+    value = Content.assemble((called, "$quiet"), figures.small(curve.mean[at]))
     if chosen.bounds:
         low, high = (
             figures.small(_exactly(points, name, curve.steps[at])) for name in chosen.bounds

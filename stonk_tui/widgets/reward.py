@@ -206,8 +206,10 @@ class RewardPanel(Panel):
             return _answer(series, validated, width, self.look.smoothing)
         if len(chosen.metrics) > 1:
             return Content.styled(f"mean of {self.look.smoothing}", "$quiet")
-        told = course.worth(chosen, points, replace(self.look, cursor=None))
-        return Content("  ").join(told if width >= course.ROOMY else told[-1:])
+        is_roomy = width >= course.ROOMY
+        now = replace(self.look, cursor=None)
+        told = course.worth(chosen, points, now, "newest " if is_roomy else "")
+        return Content("  ").join(told if is_roomy else told[-1:])
 
     def _draw_chart(self, view: RunModel, chosen: Choice, points: Points, steps: Extent) -> None:
         """Once a second at most, but at once where a person moves something."""

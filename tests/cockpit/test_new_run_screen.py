@@ -257,7 +257,7 @@ async def test_prepare_only_makes_a_run_that_waits(monkeypatch: pytest.MonkeyPat
         await set_field(pilot, "seed", "5")
         form.query_one("#prepare", Button).press()
         # The program itself this time.
-        await until(pilot, lambda: "is prepared; G starts it" in text_of(app))
+        await until(pilot, lambda: "is prepared; B starts it" in text_of(app))
         await until(pilot, lambda: "◇ prepared" in text_of(app))
         run = next(run for run in directory.list_runs() if run.id.endswith("-patient"))
         assert run.is_prepared
@@ -269,7 +269,7 @@ async def test_prepare_only_makes_a_run_that_waits(monkeypatch: pytest.MonkeyPat
             raise UserError("not in a test")
 
         monkeypatch.setattr("engine.runs.promotion.start", refuse)
-        await pilot.press("home", "G")
+        await pilot.press("home", "B")
         await until(pilot, lambda: started == [run])
 
 

@@ -264,7 +264,7 @@ async def test_delete_asks_says_what_is_lost_and_deletes(monkeypatch: pytest.Mon
     child = recorded.promote(parent)
     app = cockpit(parent.run)
     async with opened(app) as pilot:
-        await pilot.press("r")
+        await pilot.press("g", "r")
         await until(pilot, lambda: "2 runs" in text_of(app))
         await pilot.press("end", "D")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
@@ -283,7 +283,7 @@ async def test_delete_asks_says_what_is_lost_and_deletes(monkeypatch: pytest.Mon
         assert child.run.path.exists()
         # It was the attached one: nothing is left of it to look at.
         assert app.model is None
-        await pilot.press("t")
+        await pilot.press("g", "t")
         await until(pilot, lambda: "no run is attached" in text_of(app))
 
 

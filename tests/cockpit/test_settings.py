@@ -46,13 +46,13 @@ def test_what_is_wrong_is_said_with_its_line_and_the_rest_holds(file: Path) -> N
         'tehme = "light"\n'
         "\n"
         "[keymap]\n"
-        'pause = "space"\n'
+        'pause = "f10"\n'
         "stop = 7\n"
         'zoom = "c"\n'
         '"pauze" = "y"\n'
     )
     loaded = load(file)
-    assert loaded.settings == Settings(motion="none", keymap={"pause": "space"})
+    assert loaded.settings == Settings(motion="none", keymap={"pause": "f10"})
     assert sorted(loaded.problems, key=lambda text: int(text.split(":")[1])) == [
         f"{file}:1:theme: input should be 'auto', 'saiyan', 'light', 'high-contrast', "
         "'colour-blind', 'monochrome' or 'ansi'",
@@ -192,7 +192,7 @@ def test_settings_are_where_runs_live() -> None:
 
 def test_what_show_prints_is_a_settings_file(file: Path) -> None:
     settings.path().parent.mkdir(parents=True)
-    settings.path().write_text('theme = "light"\n[keymap]\npause = "space"\nstop = "c"\n')
+    settings.path().write_text('theme = "light"\n[keymap]\npause = "f10"\nstop = "c"\n')
     result = CliRunner().invoke(program, ["settings", "show"])
     assert result.exit_code == 0
     assert "keymap.stop: c is the key of checkpoint already" in result.stderr
@@ -200,7 +200,7 @@ def test_what_show_prints_is_a_settings_file(file: Path) -> None:
     loaded = load(file)
     assert loaded.problems == ()
     assert loaded.settings.theme == "light"
-    assert loaded.settings.keymap["pause"] == "space"
+    assert loaded.settings.keymap["pause"] == "f10"
     assert loaded.settings.keymap["runs"] == "g r"
     assert set(loaded.settings.keymap) == {a.id for a in actions.ACTIONS} - {"go"}
 

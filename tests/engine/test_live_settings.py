@@ -329,7 +329,7 @@ def test_validations_are_all_sampled_at_the_temperature_of_the_start(
     seen: list[float] = []
     judge = validation._judged
 
-    def judged(used: RunConfig, task: Any, policy: Any, items: Any) -> Any:
+    def judged(used: RunConfig, task: Any, policy: Any, items: Any, between: Any) -> Any:
         sample = policy.sample
 
         def sampled(*args: Any) -> Any:
@@ -338,7 +338,7 @@ def test_validations_are_all_sampled_at_the_temperature_of_the_start(
 
         policy.sample = sampled
         try:
-            return judge(used, task, policy, items)
+            return judge(used, task, policy, items, between)
         finally:
             del policy.sample
 

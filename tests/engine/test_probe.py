@@ -281,7 +281,13 @@ class Session:
 
 def _reproducible(event: Event) -> dict[str, Any]:
     """The payload without what the clock and the machine decide."""
-    machine = ("memory_gib", "gpu_memory_gib", "gpu/utilisation", "tokens_per_second")
+    machine = (
+        "memory_gib",
+        "gpu_memory_gib",
+        "gpu/utilisation",
+        "tokens_per_second",
+        "tokens_per_second/rollout",
+    )
     kept = {k: v for k, v in event.payload.items() if k not in ("seconds", "eta_seconds")}
     kept["metrics"] = {k: v for k, v in kept.get("metrics", {}).items() if k not in machine}
     return kept

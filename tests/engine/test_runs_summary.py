@@ -75,7 +75,7 @@ def test_replayed_steps_are_left_out() -> None:
 def test_long_run_is_looked_at_in_a_bounded_way(monkeypatch: pytest.MonkeyPatch) -> None:
     recording = recorded.record_long(6000)
     rows = 0
-    original = StoreReader._all
+    original = StoreReader.rows
 
     def counted(self: StoreReader, query: str, parameters: tuple[object, ...] = ()) -> object:
         nonlocal rows
@@ -83,7 +83,7 @@ def test_long_run_is_looked_at_in_a_bounded_way(monkeypatch: pytest.MonkeyPatch)
         rows += len(found)
         return found
 
-    monkeypatch.setattr(StoreReader, "_all", counted)
+    monkeypatch.setattr(StoreReader, "rows", counted)
     found = summary_of(recording)
     assert rows < 600
     # Its only state stands at the very beginning, out of sight: it has trained ever since.
