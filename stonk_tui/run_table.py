@@ -84,20 +84,20 @@ def row(item: Listed, now: float, *, is_selected: bool) -> Row:
     """One run in the columns of ``COLUMNS``."""
     summary = item.summary
     look = state_look("unreadable" if item.problem else item.state)
-    problem = line(item.problem, "$bad", limit=80)
-    step = _step(item)
+    # A blank at the end alone would make the table cut a name that just fits.
+    problem = Content.assemble("  ", line(item.problem, "$bad", limit=80)) if item.problem else ""
     return Row(
         key=item.run.id,
         cells=(
             Content.styled(SELECTED if is_selected else "", "$gold"),
-            Content.assemble(_short_name(item.run.id), " ", problem),
-            Content.assemble(line(item.run.id, "bold", limit=80), "  ", problem),
+            Content.assemble(_short_name(item.run.id), problem),
+            Content.assemble(line(item.run.id, "bold", limit=80), problem),
             Content.styled(f"{look.glyph} {look.word}", look.style),
             Content(item.stage or UNKNOWN),
             Content(item.stage or UNKNOWN),
             line(item.model or UNKNOWN, "$quiet", limit=16),
-            step,
-            step,
+            _step(item, in_brief=True),
+            _step(item),
             Content.styled(figures.fixed(summary.reward), "bold"),
             Content.styled(figures.sparkline(list(summary.course), _COURSE_WIDTH), "$course"),
             accuracy(item),
@@ -137,10 +137,12 @@ def _short_name(identifier: str) -> Content:
     return Content.assemble(line(parts[3], "bold", limit=60), (f" {parts[1]}-{parts[2]}", "$quiet"))
 
 
-def _step(item: Listed) -> Content:
+def _step(item: Listed, *, in_brief: bool = False) -> Content:
+    """``1250/2000``; in brief ``1250/2k``, which seven characters hold."""
     step, total = item.summary.step, item.summary.max_steps
     if total:
-        return Content(f"{step}/{total}")
+        in_thousands = in_brief and total % 1000 == 0
+        return Content(f"{step}/{total // 1000}k" if in_thousands else f"{step}/{total}")
     return Content(str(step) if step else UNKNOWN)
 
 

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 DEAF_SECONDS = 0.5
-"""Keys typed before a person can have read the question do not answer it."""
+"""A yes typed before a person can have read the question does not answer it; a no does."""
 
 
 class ConfirmScreen(ModalScreen[bool]):
@@ -35,9 +35,7 @@ class ConfirmScreen(ModalScreen[bool]):
         super().__init__()
         self._question = question
         self._explanation = explanation
-        self._choices = Content.assemble(
-            ("y", "bold $gold"), f" {yes}", "      ", ("n", "bold $gold"), f" {no}"
-        )
+        self._yes, self._no = yes, no
         self._opened = time.monotonic()
 
     def compose(self) -> ComposeResult:
@@ -45,16 +43,28 @@ class ConfirmScreen(ModalScreen[bool]):
             yield Static(self._question.stylize("bold"), markup=False)
             yield Static("", markup=False)
             yield Static(self._explanation, markup=False)
-            yield Static(self._choices, id="choices", markup=False)
+            yield Static(id="choices", markup=False)
 
     def on_mount(self) -> None:
         self._opened = time.monotonic()
+        self._draw_choices()
+        self.set_timer(DEAF_SECONDS, self._draw_choices)
+
+    def _draw_choices(self) -> None:
+        # Dimmed for as long as it does nothing: a yes that comes too early is not lost unseen.
+        yes = ("bold $gold", "") if self.listens else ("dim", "dim")
+        self.query_one("#choices", Static).update(
+            Content.assemble(
+                ("y", yes[0]), (f" {self._yes}", yes[1]), "      ",
+                ("n", "bold $gold"), f" {self._no}",
+            )
+        )  # fmt: skip
 
     @property
     def listens(self) -> bool:
-        """Whether keys answer already."""
+        """Whether a yes is taken already."""
         return time.monotonic() - self._opened >= DEAF_SECONDS
 
     def action_answer(self, answer: bool) -> None:
-        if self.listens:
+        if self.listens or not answer:
             self.dismiss(answer)

@@ -191,6 +191,11 @@ class ProbeScreen(CockpitScreen):
                 else "asked: a worker loads the model first",
                 "$gold",
             )
+        elif model.state[0] == "paused":
+            content = Content.styled(
+                "the run is paused, and stays so: its worker answers, its state is untouched",
+                "$quiet",
+            )
         elif model.commandable:
             content = Content.styled(
                 "the run keeps training: answers come between steps, its state is untouched",

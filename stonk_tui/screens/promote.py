@@ -106,6 +106,8 @@ class PromoteScreen(ModalScreen[RunDirectory | None]):
                 yield Button("Promote and start", id="start", variant="primary", compact=True)
 
     def on_mount(self) -> None:
+        # On a low screen a toast would cover the buttons.
+        self.app.clear_notifications()
         self._allow(False)
         self._make_plan("best", "last")
 

@@ -93,6 +93,8 @@ class SettingsScreen(ModalScreen[bool]):
                 yield Button("Apply", id="apply", variant="primary", compact=True)
 
     def on_mount(self) -> None:
+        # On a low screen a toast would cover the buttons.
+        self.app.clear_notifications()
         self._refresh()
         # The run goes on below, and others may change its settings too.
         self.set_interval(REFRESH_SECONDS, self._refresh)
