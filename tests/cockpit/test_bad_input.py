@@ -36,7 +36,7 @@ async def test_configuration_of_a_newer_version_is_said_and_the_run_is_shown_all
     async with opened(app) as pilot:
         assert "3/500" in text_of(app)
         assert "! this run was written by a newer stonk-tui (schema 99" in text_of(app)
-        await pilot.press("r")
+        await pilot.press("g", "r")
         await until(pilot, lambda: "! unreadable" in text_of(app))
 
 
