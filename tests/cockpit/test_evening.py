@@ -34,6 +34,8 @@ from tests.waiting import wait_for
 
 DEADLINE_SECONDS = 90.0
 """For one wait: a worker loads its libraries in some seconds, on a busy machine in many."""
+_LOGIN = "import os; os.login_tty(0); os.execl('/bin/sh', 'sh')"
+"""The slave becomes the shell's controlling terminal: it hears when the terminal goes."""
 ESCAPE = "\x1b"
 UP = "\x1b[A"
 
@@ -49,9 +51,8 @@ class Shell(Terminal):
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            ["/bin/sh"],
-            # The slave becomes its controlling terminal: it hears when the terminal goes.
-            preexec_fn=lambda: os.login_tty(slave),
+            [sys.executable, "-c", _LOGIN],
+            stdin=slave,
             env=dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}", PS1="$ ", ENV=""),
         )
         os.close(slave)
