@@ -34,8 +34,6 @@ from tests.waiting import wait_for
 
 DEADLINE_SECONDS = 90.0
 """For one wait: a worker loads its libraries in some seconds, on a busy machine in many."""
-_LOGIN = "import os; os.login_tty(0); os.execl('/bin/sh', 'sh')"
-"""The slave becomes the shell's controlling terminal: it hears when the terminal goes."""
 ESCAPE = "\x1b"
 UP = "\x1b[A"
 
@@ -51,8 +49,10 @@ class Shell(Terminal):
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _LOGIN],
-            stdin=slave,
+            # The first terminal that the leader of a session opens is the session's own: the shell
+            # hears when it goes.
+            ["/bin/sh", "-c", 'exec /bin/sh -i <"$0" >"$0" 2>&1', os.ttyname(slave)],
+            start_new_session=True,
             env=dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}", PS1="$ ", ENV=""),
         )
         os.close(slave)
@@ -81,8 +81,8 @@ class Shell(Terminal):
 
     def move_focus(self, key: str, text: str) -> None:
         """Press ``key``, and wait until what holds ``text`` looks different: it has the focus."""
+        self.until_shown(text)
         before = self._look_of(text)
-        assert before is not None, self.screen.display
         self.type(key)
         self.until(lambda: self._look_of(text) not in (before, None))
 
