@@ -51,8 +51,8 @@ def second_stage(first: RunConfig) -> RunConfig:
                 max(_LEAST_PROMPTS, first.rollout.prompts_per_step // 2),
             )
         },
-        # Rounded, because 0.15 / 3 is 0.049999999999999996.
-        "objective": {"kl_coefficient": float(f"{first.objective.kl_coefficient / 3:.6g}")},
+        # Rounded, because a person reads it.
+        "objective": {"kl_coefficient": float(f"{first.objective.kl_coefficient / 3:.2g}")},
         "optimizer": {"learning_rate": first.optimizer.learning_rate / 2},
         "reward": {
             "scheme": "stage2" if scheme == "stage1" else scheme,

