@@ -31,7 +31,7 @@ from stonk_tui.widgets import chart
 from stonk_tui.widgets.banner import sentence
 from stonk_tui.widgets.happenings import folded, words
 from stonk_tui.widgets.panel import Panel
-from stonk_tui.widgets.rollouts import _row
+from stonk_tui.widgets.rollouts import rollout_row
 from stonk_tui.widgets.text import line, shown
 from tests.cockpit.test_untrusted_text import FORBIDDEN, HOSTILE
 
@@ -171,7 +171,7 @@ def test_every_line_of_the_cockpit_makes_plain_text_of_any_text(text: str, width
     entry = LogLine(1.0, 1, text, text)
     for content in (*folded(entry, width), words(entry), line(text), shown(text)):
         assert_inert(content, text)
-    for cell in _row(rollout_of(text), leads=True).cells:
+    for cell in rollout_row(rollout_of(text), leads=True).cells:
         assert_inert(cell, text)
     picture = chart.Picture(
         lines=(chart.Line([1, 2, 3], [1, 2, 1], "$ink"),),

@@ -13,6 +13,7 @@ from engine.policy.adapters import add_adapters, load_adapter, read_adapter
 from engine.policy.base_model import load_base_model
 from engine.runs import control, directory, launcher, promotion
 from engine.runs.checkpoint_names import ADAPTER, sha256
+from engine.runs.history import TERMINAL_STATES
 from engine.runs.reader import StoreReader
 from engine.runs.status import read_history, status
 from tests.tiny import save_tiny_model, tiny_config
@@ -32,7 +33,7 @@ def ends(run: directory.RunDirectory) -> None:
     def there() -> bool:
         now = status(run)
         assert now["state"] != "failed", now["detail"]
-        return now["state"] == "finished" and run.worker() is None
+        return now["state"] in TERMINAL_STATES and run.worker() is None
 
     wait_for(there, seconds=180)
 
