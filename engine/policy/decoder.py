@@ -2,15 +2,16 @@
 
 A token's pass through transformers' own modules is hundreds of small operations around matrix
 products of a few rows. Here what does not change during a rollout is prepared once: products of
-the same input become one, the adapters that act become one pair of low-rank factors beside each,
-and rotations are read from a table. Every other step is the model's own, rounded where its
+the same input become one, the adapters that act on them become one, and rotations are read from a
+table. Every other step is the model's own, rounded where its
 modules round.
 
 On a CPU the base's weights are copied into the layout in which oneDNN reads them fastest: with
 the few rows of a rollout a product takes as long as its weights take to arrive. The copy is as
 large as the weights and lives as long as the decoder. Elsewhere nothing is copied but the adapters.
 
-Adapters are never added to the weights: on a 16-bit base most of an adapter would be rounded away.
+An adapter is added to such a copy where that is exact up to rounding, in fp32. In 16 bits most of
+it would be rounded away, and it stays a pair of low-rank factors.
 
 Shapes: R rows, V vocabulary, N hidden size, H query heads, K key heads, D size of a head.
 """
@@ -45,7 +46,8 @@ def decodes(causal_model: Any) -> bool:
         and causal_model.config._attn_implementation == attention.NAME
         and type(causal_model.model.embed_tokens) is nn.Embedding
         and all(_is_known(module) for module in causal_model.modules())
-        and all(_linears_known(products) for products in _all_linears(causal_model))
+        # 4-bit layers are subclasses.
+        and all(type(linear) is nn.Linear for linear in _base_linears(causal_model))
         and len({linear.weight.dtype for linear in _base_linears(causal_model)}) == 1
     )
 
@@ -68,7 +70,7 @@ class Decoder:
         self._embed = model.embed_tokens
         pack = _may_pack(causal_model)
         self._layers = [_Layer(layer, pack) for layer in model.layers[: config.num_hidden_layers]]
-        self._norm = _Norm(model.norm)
+        self._norm = _Norm(model.norm.weight, model.norm.variance_epsilon)
         self._head = _Product([causal_model.get_output_embeddings()], pack)
         positions = torch.arange(reach, device=causal_model.device)[None]
         cos, sin = model.rotary_emb(self._embed.weight, positions)
@@ -101,8 +103,9 @@ class _Layer:
         own, mlp = layer.self_attn, layer.mlp
         self._size: int = own.head_dim
         self._scaling: float = own.scaling
-        self._before_attention = _Norm(layer.input_layernorm)
-        self._before_mlp = _Norm(layer.post_attention_layernorm)
+        epsilon: float = layer.input_layernorm.variance_epsilon
+        self._before_attention = _Norm(layer.input_layernorm.weight, epsilon)
+        self._before_mlp = _Norm(layer.post_attention_layernorm.weight, epsilon)
         self._qkv = _Product([own.q_proj, own.k_proj, own.v_proj], pack)
         self._output = _Product([own.o_proj], pack)
         self._gate_up = _Product([mlp.gate_proj, mlp.up_proj], pack)
@@ -112,9 +115,8 @@ class _Layer:
         self._heads = [num_queries, num_keys, num_keys]
         self._head_norm = None
         if hasattr(own, "q_norm"):
-            self._head_norm = _Norm(own.q_norm)
             weights = [own.q_norm.weight] * num_queries + [own.k_norm.weight] * num_keys
-            self._head_norm.weight = torch.stack(weights)  # (H + K, D)
+            self._head_norm = _Norm(torch.stack(weights), own.q_norm.variance_epsilon)
 
     def __call__(
         self, index: int, hidden: Tensor, cos: Tensor, sin: Tensor, cache: GroupCache
@@ -128,12 +130,8 @@ class _Layer:
         # The halves change places; the sign of the first is in the table.
         turned = (turning * cos).add_(turning.roll(self._size // 2, -1).mul_(sin))
         query, key = turned[:, :, None].split([queries, keys], dim=1)
-        attended = cache.attend(
-            index,
-            query,
-            *cache.own[index].update(key, qkv[:, -values:, None]),
-            self._scaling,
-        )
+        own = cache.own[index].update(key, qkv[:, -values:, None])
+        attended = cache.attend(index, query, *own, self._scaling)
         hidden = hidden + self._output(attended.reshape(num_rows, -1))
         gate, up = self._gate_up(self._before_mlp(hidden)).chunk(2, dim=1)
         return hidden + self._down(self._activation(gate) * up)
@@ -142,12 +140,12 @@ class _Layer:
 class _Norm:
     """RMS normalisation in fp32; the result is rounded before it meets the weight."""
 
-    def __init__(self, norm: Any) -> None:
-        self.weight: Tensor = norm.weight
-        self._eps: float = norm.variance_epsilon
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        self._weight = weight
+        self._epsilon = epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, x.shape[-1:], eps=self._eps) * self.weight
+        return nn.functional.rms_norm(x, x.shape[-1:], eps=self._epsilon) * self._weight
 
 
 class _Product:
@@ -156,56 +154,57 @@ class _Product:
     def __init__(self, modules: Sequence[Any], pack: bool) -> None:
         linears = [_base(module) for module in modules]
         self.widths: list[int] = [linear.out_features for linear in linears]
-        self._parts: list[tuple[Tensor, Tensor | None]]
-        self._packed: Tensor | None = None
-        self._bias: Tensor | None = None
-        if pack:
-            # Any number of rows above 1 gives the layout that is fast for all of them.
-            weight = torch.cat([linear.weight for linear in linears])
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, 32)
-            if any(linear.bias is not None for linear in linears):
-                self._bias = torch.cat([_bias(linear) for linear in linears])
-            self._parts = []
-        else:
-            self._parts = [(linear.weight, linear.bias) for linear in linears]
         self._factors = _factors(modules)
+        self._linear = _packed_linear if pack else nn.functional.linear
+        self._parts = [(linear.weight, linear.bias) for linear in linears]
+        if not pack:
+            return
+        weight, bias = torch.cat([linear.weight for linear in linears]), None
+        if any(linear.bias is not None for linear in linears):
+            bias = torch.cat([_bias(linear) for linear in linears])
+        if weight.dtype == torch.float32:
+            for down, up, scale in self._factors:
+                weight.addmm_(up.t(), down.t(), alpha=scale)
+            self._factors = []
+        # For more than one row, and as fast as another layout for one.
+        self._parts = [(torch.ops.mkldnn._reorder_linear_weight(weight, 32), bias)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """(R, in) to (R, sum of the layers' out)."""
-        if self._packed is not None:
-            result = torch.ops.mkldnn._linear_pointwise(
-                x, self._packed, self._bias, "none", [], ""
-            )
-        else:
-            parts = [nn.functional.linear(x, weight, bias) for weight, bias in self._parts]
-            result = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        if self._factors is None:
-            return result
-        down, up = self._factors
-        return result.addmm_(x @ down, up)
+        parts = [self._linear(x, weight, bias) for weight, bias in self._parts]
+        result = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        for down, up, scale in self._factors:
+            result.addmm_(x @ down, up, alpha=scale)
+        return result
 
 
-def _factors(modules: Sequence[Any]) -> tuple[Tensor, Tensor] | None:
-    """(in, r) and (r, sum of out): all that acts on the modules, r the sum of all ranks.
+def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
 
-    ``up`` holds alpha / r too, and zeros where one module's rank meets another's output. Both are
-    in the format of the weights.
+
+def _factors(modules: Sequence[Any]) -> list[tuple[Tensor, Tensor, float]]:
+    """(in, r) and (r, sum of out) in the format of the weights, and alpha / r, of each adapter.
+
+    r is the sum of its ranks in the modules that it acts on; there are zeros where the inner
+    values of one meet the output of another.
     """
     widths = [_base(module).out_features for module in modules]
-    downs, ups = [], []
+    dtype = _base(modules[0]).weight.dtype
+    halves: dict[tuple[str, float], tuple[list[Tensor], list[Tensor]]] = {}
     for number, module in enumerate(modules):
         if not isinstance(module, LoraLayer) or module.disable_adapters or module.merged:
             continue
+        before, after = sum(widths[:number]), sum(widths[number + 1 :])
         for name in module.active_adapters:
             if name in module.lora_A:
-                up: Tensor = module.lora_B[name].weight * module.scaling[name]  # (out, r)
-                before, after = sum(widths[:number]), sum(widths[number + 1 :])
-                downs.append(module.lora_A[name].weight)
+                downs, ups = halves.setdefault((name, module.scaling[name]), ([], []))
+                downs.append(module.lora_A[name].weight.to(dtype))
+                up = module.lora_B[name].weight.to(dtype)  # (out, r)
                 ups.append(nn.functional.pad(up.t(), (before, after)))
-    if not downs:
-        return None
-    dtype = _base(modules[0]).weight.dtype
-    return torch.cat(downs).to(dtype).t(), torch.cat(ups).to(dtype)
+    return [
+        (torch.cat(downs).t(), torch.cat(ups), scale) for (_, scale), (downs, ups) in halves.items()
+    ]
 
 
 def _base(module: Any) -> Any:
@@ -231,11 +230,6 @@ def _all_linears(causal_model: Any) -> list[Any]:
 
 def _base_linears(causal_model: Any) -> list[Any]:
     return [_base(module) for module in _all_linears(causal_model)]
-
-
-def _linears_known(module: Any) -> bool:
-    """4-bit layers are subclasses, and multiply in their own way."""
-    return type(_base(module)) is nn.Linear
 
 
 def _is_known(module: nn.Module) -> bool:
