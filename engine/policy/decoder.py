@@ -2,8 +2,8 @@
 
 A token's pass through transformers' own modules is hundreds of small operations around matrix
 products of a few rows. Here what does not change during a rollout is prepared once: products of
-the same input become one, the adapters that act on them become one, and rotations are read from a
-table. Every other step is the model's own, rounded where its
+the same input become one, as do the low-rank factors that each adapter has beside them, and
+rotations are read from a table. Every other step is the model's own, rounded where its
 modules round.
 
 On a CPU the base's weights are copied into the layout in which oneDNN reads them fastest: with
@@ -193,14 +193,15 @@ def _factors(modules: Sequence[Any]) -> list[tuple[Tensor, Tensor, float]]:
     dtype = _base(modules[0]).weight.dtype
     halves: dict[tuple[str, float], tuple[list[Tensor], list[Tensor]]] = {}
     for number, module in enumerate(modules):
-        if not isinstance(module, LoraLayer) or module.disable_adapters or module.merged:
+        layer: Any = module  # peft types what it holds as any module
+        if not isinstance(module, LoraLayer) or layer.disable_adapters or layer.merged:
             continue
         before, after = sum(widths[:number]), sum(widths[number + 1 :])
-        for name in module.active_adapters:
-            if name in module.lora_A:
-                downs, ups = halves.setdefault((name, module.scaling[name]), ([], []))
-                downs.append(module.lora_A[name].weight.to(dtype))
-                up = module.lora_B[name].weight.to(dtype)  # (out, r)
+        for name in layer.active_adapters:
+            if name in layer.lora_A:
+                downs, ups = halves.setdefault((name, layer.scaling[name]), ([], []))
+                downs.append(layer.lora_A[name].weight.to(dtype))
+                up = layer.lora_B[name].weight.to(dtype)  # (out, r)
                 ups.append(nn.functional.pad(up.t(), (before, after)))
     return [
         (torch.cat(downs).t(), torch.cat(ups), scale) for (_, scale), (downs, ups) in halves.items()

@@ -155,6 +155,11 @@ def test_logits_are_the_models_own_without_any_adapter_and_under_a_merged_one(
     _assert_same(policy.causal_model)
 
 
+def test_layers_that_are_checkpointed_in_training_are_decoded(tmp_path: Path) -> None:
+    base = _model("llama", tmp_path, gradient_checkpointing=True)
+    _assert_same(policy_on(base, _ALL_LINEAR).causal_model)
+
+
 @pytest.mark.usefixtures("packing")
 def test_logits_are_those_of_stage_two_and_of_the_frozen_stage_under_it(tmp_path: Path) -> None:
     stack = _stack(_model("llama", tmp_path), tmp_path / "stage1")
