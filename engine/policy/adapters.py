@@ -90,6 +90,8 @@ def add_adapters(
             facts = stage1.facts
             model.add_adapter(STAGE1, _lora(facts.rank, facts.alpha, facts.layers))
             _load_or_refuse(model, stage1, STAGE1)
+    # Where layers are checkpointed PEFT has just asked for them; see ``gradient_checkpointing``.
+    base.disable_input_require_grads()
     make_lean(model)
     _switch(model, [POLICY] if stage1 is None else [STAGE1, POLICY], trained=True)
     return model

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.policy.decoder import Decoder, decodes
 from engine.policy.draw import draw
 from engine.policy.group_cache import GroupCache
 from engine.policy.packing import prompt_pieces
@@ -81,12 +82,15 @@ def sample_groups(
         device=causal_model.device,
         dtype=torch.float64,
     )
+    reach = max(map(len, prompts)) + max_new_tokens
+    decoder = Decoder(causal_model, reach) if decodes(causal_model) else None
     completions: list[Completion] = []
     for some, count in _decode_batches(prompts, group_size, max_rows or num_rows):
         first = len(completions)
         completions += _decode(
             causal_model,
             some,
+            decoder=decoder,
             group_size=count,
             temperature=temperature,
             end_tokens=end_tokens,
@@ -115,6 +119,7 @@ def _decode(
     causal_model: Any,
     prompts: Sequence[Sequence[int]],
     *,
+    decoder: Decoder | None,
     group_size: int,
     temperature: float,
     end_tokens: Collection[int],
@@ -125,15 +130,15 @@ def _decode(
     """``group_size`` completions of each prompt, all decoded together.
 
     Args:
+        decoder: passes the tokens through the model; None: its own modules do.
         uniforms: (longest completion, B * G) random numbers, one for each token.
     """
     max_new_tokens, num_rows = uniforms.shape
     hidden, cache = _prefill(causal_model, prompts, max_new_tokens, pad_id)
-    head = causal_model.get_output_embeddings()
-    logits = head(hidden).repeat_interleave(group_size, dim=0)  # (B * G, V)
+    logits = causal_model.get_output_embeddings()(hidden).repeat_interleave(group_size, dim=0)
     cache.begin_decoding(group_size)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
-    positions = lengths.repeat_interleave(group_size)[:, None]  # (rows, 1) of the token to come
+    positions = lengths.repeat_interleave(group_size)  # (rows,) of the token to come
 
     tokens: list[list[int]] = [[] for _ in range(num_rows)]
     logprobs: list[list[float]] = [[] for _ in range(num_rows)]
@@ -159,18 +164,27 @@ def _decode(
             kept = torch.tensor(going, device=drawn.device)
             drawn, positions, columns = drawn[kept], positions[kept], columns[kept]
             rows = [rows[index] for index in going]
-        hidden = causal_model.model(
-            input_ids=drawn[:, None],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            group_cache=cache,
-        ).last_hidden_state
-        cache.check_attended()
-        logits = head(hidden[:, 0])
+        if decoder is not None:
+            logits = decoder(drawn, positions, cache)
+        else:
+            logits = _pass(causal_model, drawn, positions, cache)
         positions = positions + 1
 
     return [Completion(*parts) for parts in zip(tokens, logprobs, finished, strict=True)]
+
+
+def _pass(causal_model: Any, tokens: Tensor, positions: Tensor, cache: GroupCache) -> Tensor:
+    """(rows, V) logits after one token a row, by the model's own modules."""
+    hidden = causal_model.model(
+        input_ids=tokens[:, None],
+        position_ids=positions[:, None],
+        past_key_values=cache,
+        use_cache=True,
+        group_cache=cache,
+    ).last_hidden_state
+    cache.check_attended()
+    logits: Tensor = causal_model.get_output_embeddings()(hidden[:, 0])
+    return logits
 
 
 def _prefill(
