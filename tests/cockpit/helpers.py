@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from textual.app import App
 from textual.pilot import Pilot
+from textual.worker import WorkerCancelled
 
 from engine.runs.directory import RunDirectory
 from stonk_tui.app import Cockpit
@@ -58,14 +59,25 @@ async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
         await pilot.pause(0.01)
 
 
+async def _workers_done(pilot: Pilot[None]) -> None:
+    """Wait until no worker runs; one that a newer one replaced was cancelled."""
+    while True:
+        try:
+            await pilot.app.workers.wait_for_complete()
+        except WorkerCancelled:
+            await pilot.pause()
+            continue
+        return
+
+
 async def settle(pilot: Pilot[None]) -> None:
     """Draw what is new, and wait until all of it is on screen."""
-    await pilot.app.workers.wait_for_complete()
+    await _workers_done(pilot)
     await pilot.pause()
     draw = getattr(pilot.app.screen, "refresh_screen", None)
     if draw is not None:
         draw()
-    await pilot.app.workers.wait_for_complete()
+    await _workers_done(pilot)
     await pilot.pause()
 
 
