@@ -65,6 +65,7 @@ async def _workers_done(pilot: Pilot[None]) -> None:
         try:
             await pilot.app.workers.wait_for_complete()
         except WorkerCancelled:
+            await pilot.pause()
             continue
         return
 
