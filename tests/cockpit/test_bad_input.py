@@ -22,7 +22,7 @@ from engine.runs import control
 from engine.runs.status import read_history
 from stonk_tui.feed import Feed, RunModel
 from tests import recorded
-from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
+from tests.cockpit.helpers import cockpit, opened, text_of, until
 from tests.waiting import wait_for
 
 SCREENS = ("l", "r", "t", "question_mark", "escape")
@@ -50,7 +50,7 @@ async def test_truncated_store_is_explained_on_opening(size: int) -> None:
         await until(pilot, lambda: any(word in text_of(app) for word in words.split("|")))
         for key in SCREENS:
             await pilot.press(key)
-            await settle(pilot)
+            await pilot.pause()
         assert app.is_running
 
 
@@ -120,7 +120,7 @@ async def test_run_directory_that_vanishes_is_said_and_what_was_read_stays() -> 
         assert "5/500" in text_of(app)
         for key in ("c", "enter", "escape", *SCREENS):
             await pilot.press(key)
-            await settle(pilot)
+            await pilot.pause()
         assert app.is_running
 
 
