@@ -81,7 +81,8 @@ class Prober:
             return False, f"{type(error).__name__}: {one_line(str(error), 200)}"
         finally:
             self._store.draft(command.id, None)
-            return_freed_memory()
+            # The next step of training finds the memory that it had.
+            _release(self._policy.device)
         self._store.event("probe", answer)
         count = len(request.checkpoints)
         return True, (
@@ -187,8 +188,7 @@ class Prober:
             else:
                 return completions
             # Not in the except block: the traceback there keeps every tensor alive.
-            if policy.device.type == "cuda":
-                torch.cuda.empty_cache()
+            _release(policy.device)
             rows = max(1, rows // 2)
 
 
@@ -250,6 +250,13 @@ class _Draft:
                 "answered": answered,
             },
         )
+
+
+def _release(device: torch.device) -> None:
+    """Give back what nobody holds any more."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return_freed_memory()
 
 
 def _told(named: NamedCheckpoint) -> dict[str, Any]:
