@@ -228,6 +228,7 @@ def train(training: Training, control: Control) -> Ending:
     validation_items = task.validation_items(config.schedule.eval_samples)
     step_seconds: deque[float] = deque(maxlen=10)
     utilisation = Utilisation(config.model.device)
+    device_peak = peak_flops(device_name(config.model.device), policy.causal_model.dtype)
 
     control.allow_checkpoints(training.save)
     control.allow_changes(training.obey_set)
@@ -283,7 +284,7 @@ def train(training: Training, control: Control) -> Ending:
                 **steps.describe(rollouts, degenerate),
                 **update_metrics,
                 **_machine_metrics(policy.device, utilisation),
-                **_mfu(training, groups, degenerate, seconds["total"]),
+                **_mfu(training, groups, degenerate, seconds["total"], device_peak),
                 "tokens_per_second": num_tokens / seconds["total"],
                 "tokens_per_second/rollout": num_tokens / seconds["rollout"],
             }
@@ -439,11 +440,14 @@ def _machine_metrics(device: torch.device, utilisation: Utilisation) -> dict[str
 
 
 def _mfu(
-    training: Training, groups: Sequence[TokenGroup], degenerate: Tensor, seconds: float
+    training: Training,
+    groups: Sequence[TokenGroup],
+    degenerate: Tensor,
+    seconds: float,
+    peak: float | None,
 ) -> dict[str, float]:
     """Model FLOPs utilisation of a step; nothing where the device's peak is not known."""
     config, model = training.config, training.policy.causal_model
-    peak = peak_flops(device_name(config.model.device), model.dtype)
     if peak is None:
         return {}
     has_reference = config.objective.kl_coefficient > 0

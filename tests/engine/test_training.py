@@ -575,6 +575,21 @@ def _break_losses(
     stop.store.listen(listen)
 
 
+@pytest.mark.parametrize("peak", [None, 1e6])
+def test_the_share_of_the_devices_peak_is_told_where_that_is_known(
+    peak: float | None, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "peak_flops", lambda *_: peak)
+    session = Session(directory.create(config), config)
+    session.train()
+    series = session.history().series
+    if peak is None:
+        assert "mfu" not in series
+        return
+    assert len(series["mfu"].values) == session.progress.step
+    assert min(series["mfu"].values) > 0
+
+
 def test_updates_that_are_never_finite_pause_the_run_and_change_nothing(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
