@@ -63,7 +63,8 @@ def report(row: Row, done: dict[str, Any]) -> str:
         f"; {name} median {median(values):.4g}, most {max(values):.4g}"
         for name, values in sorted(done["figures"].items())
     )
-    return f"{row.name}: {passed} of {done['trials']} passed ({bound(len(done['failures']), done['trials'])}){spread}"
+    rate = bound(len(done["failures"]), done["trials"])
+    return f"{row.name}: {passed} of {done['trials']} passed ({rate}){spread}"
 
 
 def main() -> int:
