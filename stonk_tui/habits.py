@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from textual import events
 from textual.actions import SkipAction
 from textual.app import App
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 
 from engine.errors import UserError
 from engine.text import one_line
 from stonk_tui import actions
+from stonk_tui.driver import TerminalDriver
 from stonk_tui.keymap import Keymap, display
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.small import SmallScreen, is_too_small
@@ -50,6 +53,11 @@ class Habits(App[None]):
         self._output_filter = OutputFilter()
         self._ascii_filter = AsciiFilter()
         self._no_colours = ShadesToDim()
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's choice, with ours in place of its driver of a terminal."""
+        chosen = super().get_driver_class()
+        return TerminalDriver if chosen is LinuxDriver else chosen
 
     def perform(self, action_id: str) -> None:
         """Do an action of the table, or say why not."""

@@ -53,7 +53,7 @@ _MOVING = (
 )
 
 _KEY_WIDTH = 10
-_LABEL_WIDTH = 17
+_LABEL_WIDTH = 21
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,21 @@ def test_signal_to_end_restores_the_terminal(number: signal.Signals) -> None:
         assert b"\x1b[?1049l" in screen.output
 
 
+def test_continue_that_follows_no_suspension_starts_nothing_twice() -> None:
+    # The kernel sends one along when a connection breaks.
+    recording = recorded.record(3)
+    with terminal(recording.run.path) as screen:
+        screen.until(lambda: screen.shows("3/500"))
+        screen.process.send_signal(signal.SIGCONT)
+        screen.type("?")
+        screen.until(lambda: screen.shows("Anywhere"))
+        screen.type("\x1b")
+        screen.until(lambda: screen.shows("3/500"))
+        screen.type("q")
+        screen.until(screen.has_ended)
+        assert screen.output.count(b"\x1b[?1049h") == 1
+
+
 def test_cockpit_ends_when_its_terminal_is_gone_though_nobody_signals_it() -> None:
     recording = recorded.record(3)
     opened = Terminal(recording.run.path)
