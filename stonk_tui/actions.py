@@ -57,25 +57,28 @@ def _no_run(app: "Cockpit") -> str:
 
 
 def _no_command(app: "Cockpit") -> str:
-    """Why the run takes no command."""
-    if app.model is None:
+    """Why the run that is meant takes no command."""
+    meant = app.run_meant
+    if meant is None:
         return _no_run(app)
     if app.read_only:
         return "this cockpit was opened read-only"
-    if not app.model.commandable:
-        return f"the run is {app.model.state[0].replace('_', ' ')}: no worker listens"
+    if not meant.is_commandable:
+        return f"the run is {meant.state.replace('_', ' ')}: no worker listens"
     return ""
 
 
 def _no_promotion(app: "Cockpit") -> str:
-    """Why the attached run cannot be promoted."""
-    if app.model is None:
+    """Why the run that is meant cannot be promoted."""
+    meant = app.run_meant
+    if meant is None:
         return _no_run(app)
     if app.read_only:
         return "this cockpit was opened read-only"
-    if app.model.config is not None and app.model.config.stage != "I":
+    if meant.stage not in ("", "I"):
         return "the run is Stage II already"
-    return "" if app.model.history.checkpoints else "no checkpoint yet: c keeps one"
+    key = app.keymap.of("checkpoint")
+    return "" if meant.has_checkpoint else f"no checkpoint yet: {key} keeps one"
 
 
 def _no_question(app: "Cockpit") -> str:
@@ -91,7 +94,9 @@ def _no_start(app: "Cockpit") -> str:
     """Why nothing can be started here."""
     if app.read_only:
         return "this cockpit was opened read-only"
-    return "" if app.prepared_run else "this run does not wait to be started"
+    meant = app.run_meant
+    is_prepared = meant is not None and meant.state == "prepared"
+    return "" if is_prepared else "this run does not wait to be started"
 
 
 def _no_export(app: "Cockpit") -> str:
@@ -259,7 +264,7 @@ ACTIONS: tuple[Action, ...] = (
         "promote",
         "Make a Stage II run from a checkpoint of this Stage I run. Asks first.",
         "app",
-        7,
+        4,
         "promote RUN",
         _no_promotion,
     ),
@@ -697,12 +702,11 @@ def bindings(scope: Scope) -> list[BindingType]:
 
 
 def footer(scopes: tuple[Scope, ...]) -> list[Action]:
-    """What the footer offers: the screen's own actions first, then the app's."""
-    offered: list[Action] = []
-    for scope in scopes:
-        offered += sorted(
-            (action for action in in_scope(scope) if action.footer), key=lambda item: item.footer
-        )
+    """What the footer offers, by place; of equal places the screen's own action comes first."""
+    offered = [action for scope in scopes for action in in_scope(scope) if action.footer]
     # At home there is little to go back to; the room is better spent on other keys.
     at_home = "train" in scopes or "runs" in scopes
-    return [action for action in offered if not (at_home and action.id == "back")]
+    return sorted(
+        (action for action in offered if not (at_home and action.id == "back")),
+        key=lambda action: action.footer,
+    )

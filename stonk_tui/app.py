@@ -32,11 +32,11 @@ from stonk_tui.feed import Feed, RunModel, RunModelUpdated
 from stonk_tui.frames import Frames
 from stonk_tui.habits import Habits
 from stonk_tui.machine import Machine, MachineFeed, MachineSampled
+from stonk_tui.meant import Meant, run_meant
 from stonk_tui.palette import ActionProvider
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.screens.help import HelpScreen, topic_of
-from stonk_tui.screens.runs import RunsScreen
 from stonk_tui.screens.train import TrainScreen
 from stonk_tui.settings import Settings
 from stonk_tui.widgets.text import line
@@ -289,9 +289,14 @@ class Cockpit(Habits):
 
     def label_of(self, action: Action) -> str:
         """The label as it is now: a paused run is offered to go on."""
-        if action.id == "pause" and self.model is not None and self.model.state[0] == "paused":
+        if action.id == "pause" and (meant := self.run_meant) and meant.state == "paused":
             return "resume"
         return action.label
+
+    @property
+    def run_meant(self) -> Meant | None:
+        """The run that a command is for."""
+        return run_meant(self.screen, self.model)
 
     def do_mode(self, name: str) -> None:
         self._go(name)
@@ -326,47 +331,41 @@ class Cockpit(Habits):
         self.exit()
 
     def do_pause(self) -> None:
-        if self.model is not None:
-            self._send("resume" if self.model.state[0] == "paused" else "pause")
+        if meant := self.run_meant:
+            self._send_command(meant.run, "resume" if meant.state == "paused" else "pause")
 
     def do_checkpoint(self) -> None:
-        self._send("checkpoint")
+        if meant := self.run_meant:
+            self._send_command(meant.run, "checkpoint")
 
     def do_stop(self) -> None:
-        if self.model is None:
+        meant = self.run_meant
+        if meant is None:
             return
-        run = line(self.model.run.id, limit=60)
+        run = line(meant.run.id, limit=60)
         explanation = Content.assemble(
             "The step in hand ends and a checkpoint is kept. ",
             ("stonk-tui train --resume ", "bold"),
-            line(self.model.run.id, "bold", limit=60),
+            line(meant.run.id, "bold", limit=60),
             " goes on from there.",
         )
         self.push_screen(
             ConfirmScreen(
                 Content.assemble("Stop ", run, "?"), explanation, "stop it", "let it go on"
             ),
-            lambda confirmed: self._send("stop") if confirmed else None,
+            lambda confirmed: self._send_command(meant.run, "stop") if confirmed else None,
         )
 
     def do_promote(self) -> None:
         # Imported when first needed, like everything that only few openings need.
         from stonk_tui.screens.promote import PromoteScreen
 
-        if self.model is not None:
-            self.push_screen(PromoteScreen(self.model.run), self._go_to_promoted)
+        if meant := self.run_meant:
+            self.push_screen(PromoteScreen(meant.run), self._go_to_promoted)
 
     def _go_to_promoted(self, run: RunDirectory | None) -> None:
         if run is not None:
             self.attach(run)
-
-    @property
-    def prepared_run(self) -> RunDirectory | None:
-        """The prepared run that is meant: under the cursor among the runs, or attached."""
-        if isinstance(self.screen, RunsScreen):
-            return self.screen.prepared_run
-        is_prepared = self.model is not None and self.model.state[0] == "prepared"
-        return self.model.run if self.model is not None and is_prepared else None
 
     def why_no_chart(self, what: str) -> str:
         """Why ``what`` cannot be done with the chart now; empty when it can."""
@@ -375,8 +374,8 @@ class Cockpit(Habits):
         return self.screen.why_no_chart(what)
 
     def do_start(self) -> None:
-        if (run := self.prepared_run) is not None:
-            self._start_run(run)
+        if (meant := self.run_meant) and meant.state == "prepared":
+            self._start_run(meant.run)
 
     @work(thread=True, exit_on_error=False, group="commands")
     def _start_run(self, run: RunDirectory) -> None:
@@ -395,10 +394,6 @@ class Cockpit(Habits):
             return
         self.notify(f"{one_line(event.run.id)} starts", markup=False)
         self.attach(event.run, anew=True)
-
-    def _send(self, verb: str) -> None:
-        if self.model is not None:
-            self._send_command(self.model.run, verb)
 
     @work(thread=True, exit_on_error=False, group="commands")
     def _send_command(self, run: RunDirectory, verb: str) -> None:

@@ -167,6 +167,11 @@ class RunsScreen(CockpitScreen):
         self.query_one(Trail).update(Content.assemble(*pieces))
 
     @on(Table.Moved)
+    def _follow_cursor(self) -> None:
+        self._explain()
+        # What can be done depends on the run.
+        self.show_keys()
+
     def _explain(self) -> None:
         item = self.run_in_sight
         widget = self.query_one("#explained", Static)
@@ -186,12 +191,6 @@ class RunsScreen(CockpitScreen):
         """What is known of the run under the cursor."""
         key = self.query_one(Table).cursor_key
         return next((item for item in self._shown if item.run.id == key), None)
-
-    @property
-    def prepared_run(self) -> RunDirectory | None:
-        """The run under the cursor, if it waits to be started."""
-        item = self.run_in_sight
-        return item.run if item is not None and item.state == "prepared" else None
 
     def do_attach(self) -> None:
         self.query_one(Table).action_choose()

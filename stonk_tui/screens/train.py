@@ -196,7 +196,7 @@ class TrainScreen(CockpitScreen):
     def why_no_chart(self, what: str) -> str:
         """Why ``what`` cannot be done with the chart: only the panel in focus takes its keys."""
         if self.current_panel != "reward":
-            return "the chart is not in focus: 1 goes there"
+            return f"the chart is not in focus: {self.cockpit.keymap.of('panel_reward')} goes there"
         return self._chart.problem(what)
 
     def do_chart_rougher(self) -> None:

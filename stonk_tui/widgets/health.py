@@ -114,8 +114,8 @@ def _rest(share: float | None) -> float | None:
 def _pair(first: tuple[str, str], second: tuple[str, str]) -> Content:
     return Content.assemble(
         (f"{first[0]:<{_LABEL + 2}}", "$quiet"),
-        f"{first[1]:>5}",
-        (f"   {second[0]:<8}", "$quiet"),
+        f" {first[1]:>5}",
+        (f"  {second[0]:<8}", "$quiet"),
         f"{second[1]:>5}",
     )
 

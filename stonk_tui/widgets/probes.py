@@ -22,7 +22,7 @@ HISTORY = (
     Column("as of", 10, optional=50),
     Column("market", 8),
     Column("samples", 7, "right", optional=60),
-    Column("answers: P(UP) of each checkpoint", 0),
+    Column("P(UP) by checkpoint", 0),
 )
 _COMPLETION_CHARACTERS = 6000
 

@@ -302,6 +302,28 @@ async def test_run_at_work_is_not_deleted_and_the_key_says_why() -> None:
         await until(pilot, lambda: "opened read-only" in text_of(read_only))
 
 
+async def test_commands_are_for_the_run_under_the_cursor() -> None:
+    attached = recorded.record(3, name="attached")
+    other = recorded.record(3, name="other", state="paused")
+    done = recorded.record(3, name="done", state="finished")
+    app = cockpit(attached.run)
+    async with opened(app, (200, 60)) as pilot:
+        await pilot.press("g", "r")
+        await until(pilot, lambda: "3 runs" in text_of(app))
+        table = app.screen.query_one(Table)
+        for recording, shown in ((attached, "p pause"), (other, "p resume"), (done, "p pause")):
+            table.go_to(names_of(app).index(recording.run.id.split("-")[2]))
+            await until(pilot, lambda text=shown: text in text_of(app).split("\n")[-1])  # type: ignore[misc]
+            assert app.run_meant is not None
+            assert app.run_meant.run == recording.run
+        await pilot.press("S")
+        await until(pilot, lambda: "the run is finished: no worker listens" in text_of(app))
+        table.go_to(names_of(app).index("other"))
+        await pilot.press("S")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert f"Stop {other.run.id}?" in re.sub(r"[\s│]+", " ", text_of(app))
+
+
 async def test_deletion_that_is_refused_is_explained() -> None:
     parent = recorded.record(60, name="parent", state="finished")
     child = recorded.promote(parent)
