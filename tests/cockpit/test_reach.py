@@ -42,7 +42,7 @@ async def at(scope: str) -> AsyncIterator[tuple[Cockpit, Pilot[None], list[str]]
 
         def note(action_id: str) -> None:
             asked.append(action_id)
-            if actions.BY_ID[action_id].handler == "prefix":
+            if action_id == "commands" or actions.BY_ID[action_id].handler == "prefix":
                 perform(action_id)
 
         app.perform = note  # type: ignore[method-assign]
@@ -60,18 +60,26 @@ async def test_every_key_does_its_action(scope: str) -> None:
     async with at(scope) as (app, pilot, asked):
         for action in _own(scope):
             for keys in filter(None, action.key.split(",")):
+                if keys in ("enter", "home", "end"):
+                    # A table takes them: what then happens is tested with each screen.
+                    continue
                 asked.clear()
                 await pilot.press(*keys.split())
-                await until(pilot, lambda action=action: action.id in asked)  # type: ignore[misc]
-                if isinstance(app.screen, CommandPalette):
+                if action.id == "commands":
+                    await until(pilot, lambda: isinstance(app.screen, CommandPalette))
                     await pilot.press("escape")
                     await settle(pilot)
+                    continue
+                await until(pilot, lambda action=action: action.id in asked)  # type: ignore[misc]
+                await _forget_prefix(app, pilot)
 
 
 @pytest.mark.parametrize("scope", WAYS)
 async def test_every_action_can_be_clicked_in_the_palette(scope: str) -> None:
     async with at(scope) as (app, pilot, asked):
         for action in _own(scope):
+            if action.id == "commands":
+                continue
             await _open_palette(app, pilot)
             commands = app.screen.query_one(CommandList)
             title = f"{action.label}  ({app.keymap.shown(action)})"
@@ -91,15 +99,20 @@ async def test_every_action_can_be_clicked_in_the_palette(scope: str) -> None:
             await pilot.click(offset=(text_of(app).split("\n")[row].index(title), row))
             await until(pilot, lambda action=action: asked == [action.id])  # type: ignore[misc]
             await until(pilot, lambda: isinstance(app.screen, CockpitScreen))
+            await _forget_prefix(app, pilot)
+
+
+async def _forget_prefix(app: Cockpit, pilot: Pilot[None]) -> None:
+    """The first of two keys waits for its second one."""
+    if app.prefix:
+        await pilot.press("escape")
+        await settle(pilot)
 
 
 async def _open_palette(app: Cockpit, pilot: Pilot[None]) -> None:
     """With the mouse: its place in the footer is clicked."""
     row = text_of(app).split("\n")[-1]
-    perform = app.perform
-    del app.perform
     await pilot.click(KeyBar, offset=(row.index("ctrl+p"), 0))
     await until(pilot, lambda: isinstance(app.screen, CommandPalette))
-    app.perform = perform  # type: ignore[method-assign]
     await until(pilot, lambda: app.screen.query_one(CommandList).option_count > 0)
     await settle(pilot)
