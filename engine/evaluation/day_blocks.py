@@ -110,7 +110,7 @@ class DayBlocks:
         if not np.isfinite(value):
             return missing(num_rows, undefined)
         without: Value = {"value": value, "low": None, "high": None, "n": num_rows, "why": None}
-        days_with_rows = len(np.unique(blocks))
+        days_with_rows = np.count_nonzero(np.bincount(blocks))
         if days_with_rows < MIN_DAYS:
             return {
                 **without,

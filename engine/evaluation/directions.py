@@ -10,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from scipy.stats import hypergeom
 
 from engine.evaluation.day_blocks import DayBlocks, Value, Values, missing
@@ -236,7 +237,7 @@ def _dealt_at_least(both: int, sizes: Counts, ups: Counts, calls: Counts) -> flo
     kinds, num_days = np.unique(np.column_stack((sizes, ups, calls)), axis=0, return_counts=True)
     lowest = np.maximum(0, kinds[:, 2] - (kinds[:, 0] - kinds[:, 1]))
     spread = np.minimum(kinds[:, 1], kinds[:, 2]) - lowest
-    length = int((spread * num_days).sum()) + 1
+    length = next_fast_len(int((spread * num_days).sum()) + 1, real=True)
     transform = np.ones(length // 2 + 1, dtype=np.complex128)
     for kind, low, width, count in zip(kinds, lowest, spread, num_days, strict=True):
         size, up, called_up = kind

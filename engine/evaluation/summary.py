@@ -86,6 +86,39 @@ def summarise(
     }
 
 
+def standing(
+    rows: pd.DataFrame,
+    days: DayBlocks,
+    *,
+    horizon: int,
+    logistic: pd.Series | None = None,
+    base: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """What the verdict on one checkpoint goes by: its accuracy and that of every baseline.
+
+    Args:
+        rows: its decisions.
+        days: drawn from the days of all checkpoints.
+        horizon: days from the as-of day to the outcome.
+        logistic: probability of UP by key.
+        base: decisions of the base model.
+
+    Returns:
+        ``n`` decisions on ``days``, ``horizon``; ``accuracy``, with ``wilson`` [low, high] beside
+        it; ``majority``: name of the better constant caller; ``baselines``: name to
+        ``{"accuracy", "difference"}``, the difference being this checkpoint less the baseline.
+    """
+    blocks = days.of(rows["label_day"])
+    return {
+        "n": len(rows),
+        "days": len(np.unique(blocks)),
+        "horizon": horizon,
+        "accuracy": _accuracy(rows, blocks, days),
+        "majority": "always_up" if rows["actual_up"].mean() >= 0.5 else "always_down",
+        "baselines": _baselines(rows, blocks, days, logistic, base),
+    }
+
+
 def _checkpoint(
     rows: pd.DataFrame,
     samples: pd.DataFrame,
@@ -98,10 +131,9 @@ def _checkpoint(
     """All figures of one checkpoint.
 
     Returns:
-        Values unless said otherwise: ``hash`` (text), ``n`` decisions, ``samples`` completions,
-        ``days`` and ``horizon`` (numbers);
-        ``accuracy`` with ``wilson`` [low, high] beside it, ``balanced_accuracy``, ``mcc``,
-        ``roc_auc``, ``excess``; ``sides``, ``tickers``, ``years``, ``up_share``: name to value;
+        What ``standing`` does, and, values unless said otherwise: ``hash`` (text), ``samples``:
+        number of completions; ``balanced_accuracy``, ``mcc``, ``roc_auc``, ``excess``;
+        ``sides``, ``tickers``, ``years``, ``up_share``: name to value;
         ``pesaran_timmermann``, ``within_day``: tests, one-sided;
         ``brier``: ``score``, ``base_rate``, ``skill``, ``reliability``, ``resolution``,
         ``within_bins``; ``log_loss``: ``score``, ``base_rate``;
@@ -109,18 +141,13 @@ def _checkpoint(
         of values with ``confidence`` each;
         ``magnitude``: ``error``, ``persistence``, ``difference``, ``skill``;
         ``parsed``, ``stated``, ``truncated``: shares of the completions;
-        ``rewards``: ``reward``, ``component/<name>`` and ``rubric/<name>`` to value;
-        ``majority``: name of the better constant caller; ``baselines``: name to
-        ``{"accuracy", "difference"}``, the difference being this checkpoint less the baseline.
+        ``rewards``: ``reward``, ``component/<name>`` and ``rubric/<name>`` to value.
     """
     blocks = days.of(rows["label_day"])
     return {
         "hash": str(samples["checkpoint_hash"].iloc[0]),
-        "n": len(rows),
         "samples": len(samples),
-        "days": len(np.unique(blocks)),
-        "horizon": horizon,
-        "accuracy": _accuracy(rows, blocks, days),
+        **standing(rows, days, horizon=horizon, logistic=logistic, base=base),
         "balanced_accuracy": directions.balanced_accuracy(rows, blocks, days),
         "mcc": directions.matthews(rows, blocks, days),
         "roc_auc": directions.area_under_roc(rows, blocks, days),
@@ -136,8 +163,6 @@ def _checkpoint(
         "calibration": probabilities.calibration(rows, blocks, days),
         "magnitude": probabilities.magnitude(rows, blocks, days),
         **_completions(samples, days),
-        "majority": "always_up" if rows["actual_up"].mean() >= 0.5 else "always_down",
-        "baselines": _baselines(rows, blocks, days, logistic, base),
     }
 
 
