@@ -72,7 +72,7 @@ class DayBlocks:
         Raises:
             ValueError: a day that is not one of these.
         """
-        blocks = self.days.get_indexer(pd.Index(days))
+        blocks: NDArray[np.intp] = self.days.get_indexer(pd.Index(days))
         if (blocks < 0).any():
             raise ValueError("a row of a day that was not drawn from")
         return blocks
@@ -123,5 +123,6 @@ class DayBlocks:
         drawn = drawn[is_defined]
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         if pivotal:
-            low, high = max(0.0, 2 * value - high), max(value, 2 * value - low)
-        return {**without, "low": float(low), "high": float(high)}
+            low, high = max(0.0, 2 * value - high), 2 * value - low
+        # The percentiles of a statistic that draws push one way can leave the value out.
+        return {**without, "low": float(min(low, value)), "high": float(max(high, value))}

@@ -132,7 +132,7 @@ def area_under_roc(rows: pd.DataFrame, blocks: Blocks, days: DayBlocks) -> Value
     if rows["confidence"].isna().all():
         return missing(len(rows), "no answer states a confidence")
     up, p_up = rows["actual_up"].to_numpy(), rows["p_up"].to_numpy(dtype=float)
-    area = roc_auc(p_up, up)
+    area = roc_auc(p_up.tolist(), up.tolist())
     if area is None:
         return missing(len(rows), _ONE_OUTCOME)
     above, below = np.zeros(len(rows)), np.zeros(len(rows))

@@ -91,7 +91,7 @@ def calibration(rows: pd.DataFrame, blocks: Blocks, days: DayBlocks) -> dict[str
     bins = equal_mass_bins(confidence)
     numbers = np.unique(bins)
     gaps = np.equal.outer(numbers, bins) * (right - confidence)
-    _, by_chance = calibration_error(confidence, right)
+    _, by_chance = calibration_error(confidence.tolist(), right.tolist())
     diagram = []
     for number in numbers:
         here = bins == number

@@ -208,7 +208,7 @@ def _baselines(
     right = rows["right"].to_numpy(dtype=float)
     is_read = bool(directions.called(rows).any())
 
-    def beside(other: NDArray[np.float64], why: str) -> dict[str, Value]:
+    def beside(other: NDArray[np.floating[Any]], why: str) -> dict[str, Value]:
         known = ~np.isnan(other)
         if not known.any():
             return dict.fromkeys(("accuracy", "difference"), missing(0, why))
@@ -230,10 +230,13 @@ def _baselines(
         hits = np.where(np.isnan(p_up), np.nan, np.where(up, p_up > 0.5, p_up < 0.5))
         compared["logistic"] = beside(hits, "its indicators are missing on all of these rows")
     if base is not None:
-        hits = base.set_index("key")["right"].astype(float).reindex(rows["key"]).to_numpy()
-        if not directions.called(base).any():
-            hits = unknown
-        compared["base_model"] = beside(hits, "no completion of the base model could be read")
+        of_base = base.set_index("key")["right"].astype(float)
+        hits = of_base.reindex(rows["key"]).to_numpy(dtype=float)
+        if directions.called(base).any():
+            compared["base_model"] = beside(hits, "the base model has none of these rows")
+        else:
+            why = "no completion of the base model could be read"
+            compared["base_model"] = beside(unknown, why)
     return compared
 
 
@@ -269,12 +272,16 @@ def _comparison(
     theirs = second_rows.set_index("key").reindex(mine.index)
     both = theirs["right"].notna().to_numpy()
     mine, theirs = mine[both], theirs[both]
-    if not both.any():
-        nothing = {"value": None, "p": None, "n": 0, "why": "no rows in common"}
+    why = "" if both.any() else "no rows in common"
+    for label, rows in ((second, second_rows), (first, first_rows)):
+        if not directions.called(rows).any():
+            why = f"no completion of {label} could be read"
+    if why:
+        nothing = {"value": None, "p": None, "n": 0, "why": why}
         return {
             "first": first,
             "second": second,
-            "accuracy": missing(0, "no rows in common"),
+            "accuracy": missing(0, why),
             "mcnemar": nothing,
             "diebold_mariano": dict(nothing),
         }

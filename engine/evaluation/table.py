@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from engine.errors import UserError
 
@@ -106,8 +107,9 @@ def decisions(table: pd.DataFrame) -> pd.DataFrame:
     decided = table.drop_duplicates(by_example)[list(_ABOUT_EXAMPLE)].reset_index(drop=True)
     num_examples = len(decided)
 
-    def totals(values: object) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.bincount(example, weights=np.asarray(values, dtype=float), minlength=num_examples)
+    def totals(values: ArrayLike) -> NDArray[np.float64]:
+        weights = np.asarray(values, dtype=float)
+        return np.bincount(example, weights, num_examples).astype(float)
 
     called = table["called_up"].map({True: 1.0, False: 0.0}).to_numpy(dtype=float)
     votes = totals(called == 1) - totals(called == 0)
