@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from engine.errors import UserError
+from engine.text import one_line
 
 FILE = "predictions.db"
 
@@ -66,8 +67,9 @@ def read(folder: Path) -> pd.DataFrame:
         UserError: there is no ``predictions.db``, or it cannot be read as one.
     """
     path = folder / FILE
+    where = one_line(str(path))
     if not path.is_file():
-        raise UserError("no predictions here", where=str(path), fix="name an evaluation's folder")
+        raise UserError("no predictions here", where=where, fix="name an evaluation's folder")
     query = (
         f"SELECT {', '.join(COLUMNS)}, scores FROM predictions"
         " ORDER BY checkpoint != 'base', checkpoint, as_of, ticker, key, sample"
@@ -75,10 +77,11 @@ def read(folder: Path) -> pd.DataFrame:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             rows = database.execute(query).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise UserError(f"cannot be read as predictions ({error})", where=str(path)) from error
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "scores"])
-    scores = pd.DataFrame([json.loads(text) for text in table.pop("scores")], dtype=float)
+        table = pd.DataFrame(rows, columns=[*COLUMNS, "scores"])
+        scores = pd.DataFrame([json.loads(text) for text in table.pop("scores")], dtype=float)
+    except (sqlite3.DatabaseError, ValueError) as error:
+        reason = one_line(str(error), 100)
+        raise UserError(f"cannot be read as predictions ({reason})", where=where) from error
     for name in ("actual_up", "finished"):
         table[name] = table[name].astype(bool)
     for name in _NUMBERS:

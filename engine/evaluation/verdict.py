@@ -81,15 +81,17 @@ def verdict(summary: Mapping[str, Any], context: Circumstances) -> Verdict:
     measured = _measured(summary)
     suspicions = _suspicions(summary["accuracy"], context)
     if suspicions:
-        return Verdict("suspect leakage", (*suspicions, measured))
+        return Verdict("suspect leakage", (*suspicions, *measured))
     objections = _objections(summary, context)
     if objections:
-        return Verdict("no evidence", (*objections, measured))
+        return Verdict("no evidence", (*objections, *measured))
     doubts = _doubts(summary, context)
     notes = _notes(summary, context)
     if doubts:
-        return Verdict("weak", (measured, "It is better than chance and a constant call.", *doubts))
-    return Verdict("strong", (measured, "It is better than every baseline here.", *notes))
+        return Verdict(
+            "weak", (*measured, "It is better than chance and a constant call.", *doubts)
+        )
+    return Verdict("strong", (*measured, "It is better than every baseline here.", *notes))
 
 
 def lower_bound(value: Mapping[str, Any], trials: int) -> float | None:
@@ -113,8 +115,9 @@ def _suspicions(accuracy: Mapping[str, Any], context: Circumstances) -> list[str
     low = accuracy["low"]
     if not context.is_synthetic and low is not None and low > UNBELIEVABLE_BOUND:
         reasons.append(
-            f"The lower bound of its accuracy, {low:.1%}, lies above {UNBELIEVABLE_BOUND:.0%}:"
-            " nobody reaches that on real prices without knowing the outcome."
+            f"The lower bound of its accuracy, {_percent(low)}, lies above"
+            f" {_percent(UNBELIEVABLE_BOUND, 0)}: nobody reaches that on real prices without knowing"
+            " the outcome."
         )
     return reasons
 
@@ -129,7 +132,10 @@ def _objections(summary: Mapping[str, Any], context: Circumstances) -> list[str]
         reasons.append("Its training may have seen these days, so they say nothing about others.")
     low = lower_bound(accuracy, context.trials)
     if low is not None and low <= CHANCE:
-        reasons.append(f"{_bound(context.trials)} of its accuracy, {low:.1%}, does not pass 50 %.")
+        reasons.append(
+            f"{_bound(context.trials)} of its accuracy, {_percent(low)}, does not pass"
+            f" {_percent(CHANCE, 0)}."
+        )
     return [*reasons, *_not_beaten(summary, CONSTANT_CALLERS, context.trials)]
 
 
@@ -140,8 +146,8 @@ def _doubts(summary: Mapping[str, Any], context: Circumstances) -> list[str]:
     reasons = []
     if low is not None and low <= STRONG_BOUND:
         reasons.append(
-            f"{_bound(context.trials)} of its accuracy, {low:.1%}, does not pass"
-            f" {STRONG_BOUND:.0%}."
+            f"{_bound(context.trials)} of its accuracy, {_percent(low)}, does not pass"
+            f" {_percent(STRONG_BOUND, 0)}."
         )
     if summary["n"] < STRONG_ROWS or summary["days"] < STRONG_DAYS:
         reasons.append(f"A strong verdict takes {STRONG_ROWS} rows on {STRONG_DAYS} days.")
@@ -152,8 +158,8 @@ def _doubts(summary: Mapping[str, Any], context: Circumstances) -> list[str]:
         )
     if not context.is_synthetic and context.leakage is None and accuracy["value"] > SUITE_ACCURACY:
         reasons.append(
-            f"An accuracy above {SUITE_ACCURACY:.0%} on real prices needs the leakage suite, which"
-            " did not run."
+            f"An accuracy above {_percent(SUITE_ACCURACY, 0)} on real prices needs the leakage"
+            " suite, which did not run."
         )
     others = [name for name in summary["baselines"] if name not in CONSTANT_CALLERS]
     return [*reasons, *_not_beaten(summary, others, context.trials)]
@@ -168,7 +174,7 @@ def _not_beaten(summary: Mapping[str, Any], names: Sequence[str], trials: int) -
         if baseline["accuracy"]["value"] is not None and (low is None or low <= 0):
             reasons.append(
                 f"It is not clearly better than {_name(name)} on the same rows,"
-                f" {baseline['accuracy']['value']:.1%}."
+                f" {_percent(baseline['accuracy']['value'])}."
             )
     return reasons
 
@@ -180,23 +186,28 @@ def _notes(summary: Mapping[str, Any], context: Circumstances) -> list[str]:
         for name, baseline in summary["baselines"].items()
         if baseline["accuracy"]["value"] is None
     ]
+    if context.leakage is not None:
+        notes.append("The leakage suite is green.")
     if context.is_synthetic:
         notes.append("The source is made up: it says nothing about real prices.")
     return notes
 
 
-def _measured(summary: Mapping[str, Any]) -> str:
+def _measured(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence with the accuracy and what it has to beat; none where there is no accuracy."""
     accuracy = summary["accuracy"]
     if accuracy["value"] is None:
-        return f"Its accuracy is not computable: {accuracy['why']}."
+        return []
     interval = (
-        f" [{accuracy['low']:.1%}, {accuracy['high']:.1%}]" if accuracy["low"] is not None else ""
+        f" [{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]"
+        if accuracy["low"] is not None
+        else ""
     )
     majority = summary["baselines"][summary["majority"]]["accuracy"]["value"]
-    return (
-        f"Right in {accuracy['value']:.1%}{interval} of {accuracy['n']:,} rows on"
-        f" {summary['days']:,} days; {_name(summary['majority'])} in {majority:.1%}."
-    )
+    return [
+        f"Right in {_percent(accuracy['value'])}{interval} of {accuracy['n']:,} rows on"
+        f" {summary['days']:,} days; {_name(summary['majority'])} in {_percent(majority)}."
+    ]
 
 
 def _bound(trials: int) -> str:
@@ -207,3 +218,7 @@ def _bound(trials: int) -> str:
 
 def _name(baseline: str) -> str:
     return _NAMES.get(baseline, baseline)
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"

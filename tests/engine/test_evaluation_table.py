@@ -97,6 +97,10 @@ def test_what_is_no_store_of_predictions_is_said(tmp_path: Path) -> None:
     (tmp_path / table.FILE).write_text("no database, but long enough to be looked at" * 20)
     with pytest.raises(UserError, match="cannot be read as predictions"):
         table.read(tmp_path)
+    (tmp_path / table.FILE).unlink()
+    write(tmp_path, [{"scores": '{"component/format": '}])
+    with pytest.raises(UserError, match="cannot be read as predictions"):
+        table.read(tmp_path)
 
 
 def test_one_sample_is_its_own_decision() -> None:

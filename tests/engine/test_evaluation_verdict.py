@@ -130,7 +130,7 @@ GOOD = (0.57, 0.55)
     [
         (made(GOOD), SYNTHETIC, "strong", "made up"),
         (made(GOOD), REAL, "strong", "every baseline"),
-        (made((0.53, 0.51)), REAL, "weak", "does not pass 52%"),
+        (made((0.53, 0.51)), REAL, "weak", "does not pass 52 %"),
         (made((0.53, 0.49)), REAL, "no evidence", "does not pass 50 %"),
         (made((0.53, 0.50)), REAL, "no evidence", "does not pass 50 %"),
         (made(GOOD, worse_than="always_up"), REAL, "no evidence", "always UP"),
@@ -145,10 +145,20 @@ GOOD = (0.57, 0.55)
         # above 60 %: on real prices the suite has to have run, and to be green
         (made((0.62, 0.58)), REAL, "weak", "leakage suite"),
         (made((0.62, 0.58)), SYNTHETIC, "strong", "made up"),
-        (made((0.62, 0.58)), Circumstances(False, leakage=Suite(True)), "strong", "62.0%"),
-        (made((0.75, 0.71)), REAL, "suspect leakage", "above 70%"),
-        (made((0.75, 0.71)), Circumstances(False, leakage=Suite(True)), "suspect leakage", "71.0%"),
-        (made((0.75, 0.69)), Circumstances(False, leakage=Suite(True)), "strong", "75.0%"),
+        (
+            made((0.62, 0.58)),
+            Circumstances(False, leakage=Suite(True)),
+            "strong",
+            "62.0 % [58.0, 99.0]",
+        ),
+        (made((0.75, 0.71)), REAL, "suspect leakage", "above 70 %"),
+        (
+            made((0.75, 0.71)),
+            Circumstances(False, leakage=Suite(True)),
+            "suspect leakage",
+            "71.0 %",
+        ),
+        (made((0.75, 0.69)), Circumstances(False, leakage=Suite(True)), "strong", "75.0 %"),
         (
             made((0.5, 0.48)),
             Circumstances(True, leakage=Suite(False, ("future prices", "shuffled labels"))),
