@@ -116,8 +116,8 @@ def _suspicions(accuracy: Mapping[str, Any], context: Circumstances) -> list[str
     if not context.is_synthetic and low is not None and low > UNBELIEVABLE_BOUND:
         reasons.append(
             f"The lower bound of its accuracy, {_percent(low)}, lies above"
-            f" {_percent(UNBELIEVABLE_BOUND, 0)}: nobody reaches that on real prices without knowing"
-            " the outcome."
+            f" {_percent(UNBELIEVABLE_BOUND, 0)}: nobody reaches that on real prices without"
+            " knowing the outcome."
         )
     return reasons
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,12 @@ def test_the_same_table_and_seed_give_the_same_summary() -> None:
     one, other = (summary_of(those)["checkpoints"]["step-000040"] for those in (table, shuffled))
     assert one["accuracy"] == other["accuracy"]
     assert one["calibration"]["ece"] == pytest.approx(other["calibration"]["ece"])
+
+
+def test_a_parquet_file_of_the_table_gives_the_same_summary(tmp_path: Path) -> None:
+    table = unread(small(), np.arange(200) % 7 == 0)
+    table.to_parquet(tmp_path / "predictions.parquet")
+    assert summary_of(pd.read_parquet(tmp_path / "predictions.parquet")) == summary_of(table)
 
 
 def test_nothing_to_measure_is_said() -> None:
