@@ -35,7 +35,7 @@ def roc_auc(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
     num_negative = len(is_positive) - num_positive
     if not num_positive or not num_negative:
         return None
-    rank_sum = _midranks(np.asarray(scores, dtype=float))[is_positive].sum()
+    rank_sum = midranks(np.asarray(scores, dtype=float))[is_positive].sum()
     above = rank_sum - num_positive * (num_positive + 1) / 2
     return float(above / (num_positive * num_negative))
 
@@ -78,24 +78,24 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool]) -> tu
         in [0, 1].
     """
     stated = np.asarray(confidences, dtype=float)
-    bins = _equal_mass_bins(stated)
+    bins = equal_mass_bins(stated)
     gaps = np.abs(np.bincount(bins, weights=np.asarray(right, dtype=float) - stated))
     variances = np.bincount(bins, weights=stated * (1 - stated))
     by_chance = math.sqrt(2 / math.pi) * np.sqrt(variances)
     return float(gaps.sum() / len(stated)), float(by_chance.sum() / len(stated))
 
 
-def _equal_mass_bins(values: Values) -> NDArray[np.intp]:
+def equal_mass_bins(values: Values) -> NDArray[np.intp]:
     """(N,) values to (N,) bin numbers; some bins may be empty where values are equal."""
     num_values = len(values)
     num_bins = max(1, min(MAX_BINS, num_values // CALLS_PER_BIN))
     # The middle of a tie decides for all of it: quantiles as edges would lump a frequent
     # value together with everything below it.
-    numbers: NDArray[np.intp] = ((_midranks(values) - 0.5) * num_bins // num_values).astype(np.intp)
+    numbers: NDArray[np.intp] = ((midranks(values) - 0.5) * num_bins // num_values).astype(np.intp)
     return numbers
 
 
-def _midranks(values: Values) -> Values:
+def midranks(values: Values) -> Values:
     """(N,) ranks from 1; equal values share the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Values = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
