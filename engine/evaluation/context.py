@@ -87,7 +87,9 @@ class Context(_Record):
     versions: dict[str, str]
     created: dt.datetime
     seconds: float | None
-    """Time spent predicting, all attempts together; None while the evaluation is not finished."""
+    """Time spent predicting, all attempts together; None while predictions are missing."""
+    finished: dt.datetime | None = None
+    """When the report was written; None while it is not."""
     split_key: str = ""
     """What the ledger calls the split: source, data and definition."""
     request: EvaluationRequest | None = None

@@ -15,6 +15,8 @@ from engine.errors import UserError
 from engine.text import one_line
 
 VERB = "evaluate"
+INTERRUPT = "interrupt"
+"""The verb that ends the evaluation in hand and nothing else."""
 MAX_CHECKPOINTS = 16
 MAX_SAMPLES = 64
 

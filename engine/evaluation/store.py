@@ -29,6 +29,7 @@ CREATE TABLE examples (
     key            TEXT    NOT NULL UNIQUE,
     day_change     REAL    NOT NULL,
     actual_up      INTEGER NOT NULL,
+    length         INTEGER NOT NULL,       -- of its prompt, characters
     example        TEXT    NOT NULL        -- JSON, see engine.probe.request.WireExample
 ) STRICT;
 
@@ -69,6 +70,8 @@ class ExampleRow:
     key: str
     day_change: float
     actual_up: bool
+    length: int
+    """Of its prompt, in characters."""
     example: str
     """JSON of a ``WireExample``."""
 
@@ -142,9 +145,9 @@ class PredictionStore:
     def examples(self) -> list[ExampleRow]:
         """All of them, in order of time."""
         rows = self._db.execute(
-            "SELECT key, day_change, actual_up, example FROM examples ORDER BY number"
+            "SELECT key, day_change, actual_up, length, example FROM examples ORDER BY number"
         )
-        return [ExampleRow(key, change, bool(up), text) for key, change, up, text in rows]
+        return [ExampleRow(key, change, bool(up), *rest) for key, change, up, *rest in rows]
 
     def num_samples(self, checkpoint_hash: str) -> dict[str, int]:
         """Samples stored of each example that has some, by its key."""
@@ -163,6 +166,16 @@ class PredictionStore:
             (checkpoint_hash,),
         ).fetchone()
         return Tally(done, read, right)
+
+    def accuracy(self, checkpoint_hash: str) -> float:
+        """Share of examples whose right side more of the samples call; ties are wrong."""
+        (share,) = self._db.execute(
+            "SELECT coalesce(avg(votes > 0), 0.0) FROM (SELECT"
+            " coalesce(sum(CASE called_up = actual_up WHEN 1 THEN 1 WHEN 0 THEN -1 END), 0) AS"
+            " votes FROM predictions WHERE checkpoint_hash = ? GROUP BY key)",
+            (checkpoint_hash,),
+        ).fetchone()
+        return float(share)
 
     def seconds(self) -> float:
         """Time spent predicting, all attempts together."""
@@ -197,9 +210,16 @@ def create(folder: Path, examples: Sequence[ExampleRow]) -> None:
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         with db:
             db.executemany(
-                "INSERT INTO examples VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (number, row.key, row.day_change, row.actual_up, escape_surrogates(row.example))
+                    (
+                        number,
+                        row.key,
+                        row.day_change,
+                        row.actual_up,
+                        row.length,
+                        escape_surrogates(row.example),
+                    )
                     for number, row in enumerate(examples)
                 ],
             )
