@@ -195,9 +195,9 @@ class _Lines:
 
 
 def _share(value: Mapping[str, Any], *, percent: bool = True) -> str:
-    """A figure with its interval and n; why there is none."""
+    """A figure with its interval and n; the report says why there is none."""
     if value["value"] is None:
-        return f"not computable: {one_line(str(value['why']), 60)}"
+        return "not computable"
     form = "{:.1%}" if percent else "{:.3f}"
     shown = form.format(value["value"])
     if value.get("low") is not None:
