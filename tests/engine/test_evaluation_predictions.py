@@ -2,6 +2,7 @@
 
 import json
 import queue
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.evaluation import context as contexts
-from engine.evaluation import finish, predictor, request, store
+from engine.evaluation import finish, identity, predictor, request, store
 from engine.evaluation.evaluator import Evaluator, batches
 from engine.evaluation.hosting import Host
 from engine.evaluation.store import ExampleRow, PredictionStore
@@ -115,11 +116,10 @@ def test_every_prediction_can_be_made_again_from_what_is_stored(tmp_path: Path) 
     policy = evaluations.host_policy(config)
     rows = evaluations.table(begun.folder)
     assert len(rows) == 2 * 6 * 2
-    labels = {one.hash: one for one in begun.context.checkpoints}
     for row in rows[::5]:
         known = dict(zip(store.Prediction.__dataclass_fields__, row, strict=True))
-        folder = labels[known["checkpoint_hash"]].folder
-        adapter = None if folder is None else read_adapter(Path(folder))
+        kept = begun.folder / "checkpoints" / known["checkpoint_hash"]
+        adapter = None if known["checkpoint"] == "base" else read_adapter(kept)
         with acting_as(policy.model, adapter):
             ((completion,),) = predictor.complete(
                 policy,
@@ -210,15 +210,29 @@ def test_a_draft_tells_how_far_it_is(tmp_path: Path, small_batches: None) -> Non
     assert told[-1] == (24, 24, 0.0)
 
 
-def test_a_checkpoint_that_changed_since_is_refused(tmp_path: Path) -> None:
+def test_a_copy_of_a_checkpoint_that_changed_since_is_refused(tmp_path: Path) -> None:
     run = evaluations.make_run(tmp_path)
     begun = evaluations.begin(run, "step-2", examples=4)
-    weights = run.checkpoints / "step-000002" / checkpoint_names.ADAPTER
-    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    copy = identity.kept(begun.context.checkpoints[1], begun.folder) / checkpoint_names.ADAPTER
+    copy.write_bytes(copy.read_bytes()[:-4] + b"\0\0\0\1")
     ok, message = evaluations.evaluate(run, begun.folder)
     assert not ok
-    assert "checkpoint step-000002 is gone, or is not what it was" in message
+    assert "the copy of checkpoint step-000002 is not what it was" in message
     assert _events(run)[-1]["state"] == "failed"
+
+
+def test_a_checkpoint_that_training_removed_since_is_evaluated_all_the_same(
+    tmp_path: Path,
+) -> None:
+    run = evaluations.make_run(tmp_path)
+    begun = evaluations.begin(run, "step-2", examples=4)
+    shutil.rmtree(run.checkpoints / "step-000002")
+    again = evaluations.begin(run, "step-2", examples=4)
+    assert (again.folder, again.is_new) == (begun.folder, False)
+    assert evaluations.evaluate(run, again.folder)[0]
+    assert evaluations.count(again.folder) == 8
+    with pytest.raises(UserError, match="has no checkpoint step-000002"):
+        evaluations.begin(run, "step-2", examples=5)
 
 
 def test_a_checkpoint_of_another_base_is_refused_with_both_names(tmp_path: Path) -> None:

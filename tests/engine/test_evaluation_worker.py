@@ -52,11 +52,12 @@ def test_a_run_in_training_is_evaluated_between_two_steps_and_goes_on(tmp_path: 
     wanted = request.build(checkpoints=("last",), examples=12)
     folder = client.evaluate(run, wanted, drafts=drafts.append)
     report = _report(folder)
-    assert [*report["verdicts"]] == ["base", "step-000000"]
+    (label,) = {*report["verdicts"]} - {"base"}
+    assert label.startswith("step-")
     assert contexts.read(folder).finished is not None
     (begun, done) = _events(run, "evaluation")
     assert (begun["state"], done["state"]) == ("begun", "done")
-    assert {*done["accuracy"]} == {*done["verdicts"]} == {"base", "step-000000"}
+    assert {*done["accuracy"]} == {*done["verdicts"]} == {"base", label}
     states = [payload["state"] for payload in _events(run, "state")]
     assert states[-2:] == ["evaluating", "training"]
     step = status(run)["step"]
