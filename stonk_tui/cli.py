@@ -644,6 +644,24 @@ def eval_(
 
 
 @app.command()
+def report(
+    evaluation: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN|FOLDER",
+            help="A run, whose newest report is shown, the newest run if left out; or the folder "
+            "of an evaluation.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the report of an evaluation: verdict, tables and figures."""
+    from stonk_tui.commands.evaluation_report import print_report
+
+    print_report(evaluation, as_json=as_json)
+
+
+@app.command()
 def doctor(model: Model = None, as_json: AsJson = False) -> None:
     """Check this machine against what a model needs, with a fix for what is missing."""
     from stonk_tui.commands.reports import print_doctor

@@ -147,5 +147,7 @@ def _grid(
     table: pd.DataFrame, values: str, days: Sequence[str], tickers: Sequence[str], day: str = "day"
 ) -> Values:
     wide = table.pivot(index=day, columns="ticker", values=values)
-    grid: Values = wide.reindex(index=days, columns=tickers).to_numpy(dtype=float)
+    grid: Values = wide.reindex(index=pd.Index(days), columns=pd.Index(tickers)).to_numpy(
+        dtype=float
+    )
     return grid

@@ -3,7 +3,7 @@
 Ratios of returns come from empyrical-reloaded where it has them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import empyrical
@@ -20,6 +20,7 @@ from engine.evaluation.backtest import (
     Backtest,
     run,
 )
+from engine.evaluation.day_blocks import Value, missing
 from engine.evaluation.intervals import wilson
 
 CURVE_POINTS = 400
@@ -98,7 +99,10 @@ def _measured(
         measures["deflated_sharpe"] = (
             _deflated(course, trials, trial_sharpes)
             if name == HEADLINE
-            else _unknown(f"trials are logged by the Sharpe ratio of {HEADLINE}")
+            else missing(
+                len(course.returns),
+                "trials are logged by the Sharpe ratio of long or short at the next open",
+            )
         )
         portfolios[name] = measures
     return {
@@ -126,7 +130,7 @@ def _measures(course: Course, seed: int, draws: int) -> dict[str, Any]:
     num_days = len(returns)
     if num_days < 2:
         reason = f"{num_days} day{'s' * (num_days != 1)} of returns; a ratio takes two"
-        return dict.fromkeys(_MEASURES, _unknown(reason, num_days))
+        return dict.fromkeys(_MEASURES, missing(num_days, reason))
     invested = returns[course.exposure[:-1] > 0]
     return {
         **_sharpes(returns, seed, draws),
@@ -160,34 +164,36 @@ def _sharpes(returns: Values, seed: int, draws: int) -> dict[str, Any]:
     num_days = len(returns)
     sharpe = ratios.daily_sharpe(returns)
     if sharpe is None:
-        unknown = _unknown("every day has the same return", num_days)
+        unknown = missing(num_days, "every day has the same return")
         return {"sharpe": unknown, "probabilistic_sharpe": unknown}
-    interval = ratios.sharpe_interval(returns, seed=seed, draws=draws)
     annual = _value(empyrical.sharpe_ratio(returns), num_days)
-    if interval is not None:
-        annual |= {"low": interval[0] * _YEAR, "high": interval[1] * _YEAR}
+    interval = ratios.sharpe_interval(returns, seed=seed, draws=draws)
+    if interval is None:
+        annual["why"] = f"no interval: {num_days} days, fewer than {ratios.LEAST_DAYS}"
+    else:
+        annual["low"], annual["high"] = (bound * _YEAR for bound in interval)
     return {
         "sharpe": annual,
         "probabilistic_sharpe": _probability(returns, sharpe, benchmark=0.0),
     }
 
 
-def _deflated(course: Course, trials: int, trial_sharpes: Sequence[float]) -> dict[str, Any]:
+def _deflated(course: Course, trials: int, trial_sharpes: Sequence[float]) -> Mapping[str, Any]:
     """Probability that the true ratio is above what the best of ``trials`` shows by luck."""
     returns = course.returns
     sharpe = ratios.daily_sharpe(returns)
     if sharpe is None:
-        return _unknown("there is no Sharpe ratio", len(returns))
+        return missing(len(returns), "there is no Sharpe ratio")
     if trials > 1 and len(trial_sharpes) < 2:
-        return _unknown(
-            f"{trials} trials, but the Sharpe ratios of fewer than two are known", len(returns)
+        return missing(
+            len(returns), f"{trials} trials, but the Sharpe ratios of fewer than two are known"
         )
     variance = float(np.var(trial_sharpes, ddof=1)) if trials > 1 else 0.0
     benchmark = ratios.expected_best_sharpe(variance, trials)
-    return _probability(returns, sharpe, benchmark) | {"benchmark": benchmark * _YEAR}
+    return {**_probability(returns, sharpe, benchmark), "benchmark": benchmark * _YEAR}
 
 
-def _probability(returns: Values, sharpe: float, benchmark: float) -> dict[str, Any]:
+def _probability(returns: Values, sharpe: float, benchmark: float) -> Mapping[str, Any]:
     skewness, kurtosis = ratios.moments(returns)
     probability = ratios.probabilistic_sharpe(
         sharpe, benchmark, num_returns=len(returns), skewness=skewness, kurtosis=kurtosis
@@ -195,19 +201,19 @@ def _probability(returns: Values, sharpe: float, benchmark: float) -> dict[str, 
     return _value(probability, len(returns), "the moments of the returns leave no variance")
 
 
-def _win_rate(invested: Values) -> dict[str, Any]:
+def _win_rate(invested: Values) -> Mapping[str, Any]:
     num_days = len(invested)
     if not num_days:
-        return _unknown("no day with a position", 0)
+        return missing(0, "no day with a position")
     wins = int((invested > 0).sum())
     low, high = wilson(wins, num_days)
-    return _value(wins / num_days, num_days) | {"low": low, "high": high}
+    return {**_value(wins / num_days, num_days), "low": low, "high": high}
 
 
-def _total(course: Course) -> dict[str, Any]:
+def _total(course: Course) -> Mapping[str, Any]:
     """What the whole time brought, as a fraction of the beginning."""
     if len(course.equity) < 2:
-        return _unknown("fewer than two days", 0)
+        return missing(0, "fewer than two days")
     return _value(course.equity[-1] - 1, len(course.equity) - 1)
 
 
@@ -226,11 +232,7 @@ def _curves(test: Backtest, execution: str) -> dict[str, Any]:
     }
 
 
-def _value(value: float | None, num_days: int, why: str = "") -> dict[str, Any]:
+def _value(value: float | None, num_days: int, why: str = "") -> Value:
     if value is None or not np.isfinite(value):
-        return _unknown(why or "the ratio is not finite", num_days)
+        return missing(num_days, why or "the ratio is not finite")
     return {"value": float(value), "low": None, "high": None, "n": num_days, "why": None}
-
-
-def _unknown(why: str, num_days: int = 0) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "n": num_days, "why": why}

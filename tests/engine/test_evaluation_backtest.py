@@ -1,10 +1,12 @@
 """The backtest: what a call is worth, when it is acted upon, and that it never looks ahead."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from engine.evaluation import backtest, performance
+from engine.evaluation import backtest, performance, ratios
 
 
 def market(num_days: int = 40, num_tickers: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -178,6 +180,14 @@ def test_one_day_is_not_computable() -> None:
     assert sharpe["why"] == "1 day of returns; a ratio takes two"
 
 
+def test_few_days_have_a_ratio_without_an_interval() -> None:
+    prices = market(20)
+    found = measured(calls(prices), prices)
+    sharpe = found["checkpoints"]["base"]["portfolios"]["long_flat/close"]["sharpe"]
+    assert sharpe["value"] is not None
+    assert (sharpe["low"], sharpe["why"]) == (None, "no interval: 17 days, fewer than 20")
+
+
 def test_a_caller_who_says_nothing_has_no_ratio() -> None:
     prices = market()
     found = measured(calls(prices).assign(p_up=0.5), prices)
@@ -194,3 +204,14 @@ def test_calls_without_a_price_are_said() -> None:
     found = measured(decided, lost)
     assert found["checkpoints"] == {}
     assert found["why"] == ("1 of 111 calls are of days without a price, T1 on 2012-01-04 for one")
+
+
+def test_the_page_explains_every_measure() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
+    section = page.partition("## The backtest")[2].partition("## The report")[0]
+    prices = market(30)
+    one = measured(calls(prices), prices)["checkpoints"]["base"]
+    for name in (*one["portfolios"][backtest.HEADLINE], *backtest.PORTFOLIOS, backtest.HEADLINE):
+        assert f"`{name}`" in section, name
+    assert f"Fees** are {backtest.COST_BPS:g} hundredths of a percent" in section
+    assert f"none under {ratios.LEAST_DAYS} days" in section
