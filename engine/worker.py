@@ -2,8 +2,8 @@
 
 Started by ``engine.runs.launcher`` in a session of its own with stdio in files. It takes
 the run and the device, loads the model, warms the policy up or resumes it, trains, and
-tells everything through the store. With ``--probe`` it trains nothing and answers probes until
-nobody has asked for a while (``engine.probe.service``).
+tells everything through the store. With ``--probe`` it trains nothing, answers probes and evaluates
+until nobody has asked for a while (``engine.service``).
 """
 
 import os
@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+from engine import service
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
 from engine.policy.quiet import quieten_libraries
-from engine.probe import request as probe_request
 from engine.runs import devices, stage1
 from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory
@@ -63,9 +63,7 @@ def _work(run: RunDirectory) -> int:
         store.event("worker", _who(config))
         store.event("state", {"state": "starting", "detail": ""})
         with ExitStack() as stack:
-            server = ControlServer(
-                run.socket, store, checks={probe_request.VERB: probe_request.read}
-            )
+            server = ControlServer(run.socket, store, checks=service.CHECKS)
             stack.callback(server.close)
             hours = config.schedule.max_hours
             deadline = None if hours is None else time.monotonic() + hours * 3600
@@ -117,7 +115,6 @@ def _train(
     from engine.policy.embedded import default_cache_dir
     from engine.policy.policy import Policy
     from engine.policy.source import ensure_model
-    from engine.probe.service import make_prober
     from engine.training import checkpoints, loop
     from engine.training.dry_run import choose_token_budget
     from engine.training.warmup import warm_up
@@ -160,7 +157,8 @@ def _train(
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
     )
-    control.allow_probes(make_prober(run, config, policy, store).answer)
+    control.allow_probes(service.make_prober(run, config, policy, store).answer)
+    control.allow_evaluations(service.make_evaluator(run, config, policy, store).answer)
     progress("measuring what a pass takes", 0, 0)
     level, text = choose_token_budget(policy)
     store.event("notice", {"level": level, "text": text})
@@ -248,8 +246,6 @@ def _run() -> int:
     path, options = Path(sys.argv[1]), sys.argv[2:]
     if PROBE_OPTION not in options:
         return main(path)
-    from engine.probe import service
-
     return service.main(path)
 
 

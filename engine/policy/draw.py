@@ -1,4 +1,4 @@
-"""Draw tokens from a tempered distribution.
+"""Draw tokens from a tempered distribution, or take the most likely ones.
 
 One uniform number a row and the inverse of the cumulative distribution: torch's own draw takes
 an exponential one for every token of the vocabulary, which on a CPU costs more than the model's
@@ -52,6 +52,25 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, T
 
     log_total = highest + total.log().float()
     logprob = logits.gather(1, token).float() / temperature - log_total
+    return token.squeeze(1), logprob.squeeze(1)
+
+
+def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most likely token of each row, as greedy decoding takes it.
+
+    Args:
+        logits: (R, V) in any float format.
+
+    Returns:
+        (R,) int64 tokens and (R,) float32 log-probabilities at temperature 1.
+
+    Raises:
+        RuntimeError: a row's logits are not finite.
+    """
+    token = logits.argmax(1, keepdim=True)
+    logprob = logits.gather(1, token).float() - logits.float().logsumexp(1, keepdim=True)
+    if not bool(logprob.isfinite().all()):
+        raise RuntimeError("the model's logits are not finite")
     return token.squeeze(1), logprob.squeeze(1)
 
 

@@ -7,7 +7,7 @@ penalty, whatever the checkpoint's generation config says. Log-probabilities are
 while sampling: their distance from a fresh forward pass is the mismatch KL we report.
 
 Every completion has random numbers of its own, so what is sampled does not depend on which
-completions are decoded together.
+completions are decoded together. Where there are none, the most likely token is taken.
 
 Left out on purpose: beam search, tool calls, multi-turn prompts.
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from engine.policy.decoder import Decoder, decodes
-from engine.policy.draw import draw
+from engine.policy.draw import draw, most_likely
 from engine.policy.group_cache import GroupCache
 from engine.policy.packing import prompt_pieces
 
@@ -75,13 +75,49 @@ def sample_groups(
     Raises:
         UserError: models of this kind cannot be sampled here.
     """
-    num_rows = len(prompts) * group_size
     uniforms = torch.rand(
-        (max_new_tokens, num_rows),
+        (max_new_tokens, len(prompts) * group_size),
         generator=generator,
         device=causal_model.device,
         dtype=torch.float64,
     )
+    return decode_groups(
+        causal_model,
+        prompts,
+        group_size=group_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        end_tokens=end_tokens,
+        pad_id=pad_id,
+        uniforms=uniforms,
+        max_rows=max_rows,
+        listener=listener,
+    )
+
+
+@torch.no_grad()
+def decode_groups(
+    causal_model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float,
+    end_tokens: Collection[int],
+    pad_id: int,
+    uniforms: Tensor | None,
+    max_rows: int | None = None,
+    listener: Listener | None = None,
+) -> list[list[Completion]]:
+    """``group_size`` completions of each prompt, from random numbers that are given.
+
+    Args:
+        uniforms: (max_new_tokens, B * G) float64 in [0, 1), one for each token; None takes the
+            most likely token every time, and log-probabilities are those at temperature 1.
+
+    The other arguments, the result and the errors are those of ``sample_groups``.
+    """
+    num_rows = len(prompts) * group_size
     reach = max(map(len, prompts)) + max_new_tokens
     decoder = Decoder(causal_model, reach) if decodes(causal_model) else None
     completions: list[Completion] = []
@@ -92,10 +128,11 @@ def sample_groups(
             some,
             decoder=decoder,
             group_size=count,
+            max_new_tokens=max_new_tokens,
             temperature=temperature,
             end_tokens=end_tokens,
             pad_id=pad_id,
-            uniforms=uniforms[:, first : first + len(some) * count],
+            uniforms=None if uniforms is None else uniforms[:, first : first + len(some) * count],
             listener=partial(listener, first) if listener else None,
         )
     return [completions[start : start + group_size] for start in range(0, num_rows, group_size)]
@@ -121,19 +158,20 @@ def _decode(
     *,
     decoder: Decoder | None,
     group_size: int,
+    max_new_tokens: int,
     temperature: float,
     end_tokens: Collection[int],
     pad_id: int,
-    uniforms: Tensor,
+    uniforms: Tensor | None,
     listener: Callable[[Sequence[Sequence[int]]], None] | None,
 ) -> list[Completion]:
     """``group_size`` completions of each prompt, all decoded together.
 
     Args:
         decoder: passes the tokens through the model; None: its own modules do.
-        uniforms: (longest completion, B * G) random numbers, one for each token.
+        uniforms: (longest completion, B * G) random numbers, one for each token; None: greedy.
     """
-    max_new_tokens, num_rows = uniforms.shape
+    num_rows = len(prompts) * group_size
     hidden, cache = _prefill(causal_model, prompts, max_new_tokens, pad_id)
     logits = causal_model.get_output_embeddings()(hidden).repeat_interleave(group_size, dim=0)
     cache.begin_decoding(group_size)
@@ -147,7 +185,11 @@ def _decode(
     columns = torch.arange(num_rows, device=logits.device)  # the same, for ``uniforms``
 
     for number in range(max_new_tokens):
-        drawn, drawn_logprobs = draw(logits, temperature, uniforms[number, columns])
+        drawn, drawn_logprobs = (
+            most_likely(logits)
+            if uniforms is None
+            else draw(logits, temperature, uniforms[number, columns])
+        )
         for row, token, logprob in zip(rows, drawn.tolist(), drawn_logprobs.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(logprob)

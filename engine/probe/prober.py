@@ -16,7 +16,6 @@ import torch
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
 from engine.policy.adapters import StoredAdapter, read_adapter
-from engine.policy.memory import return_freed_memory
 from engine.policy.overlay import acting_as
 from engine.policy.policy import Policy
 from engine.policy.rollout import Completion, sample_groups
@@ -30,7 +29,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from engine.task import Json
 from engine.text import one_line
-from engine.training.guard import is_out_of_memory
+from engine.training.guard import release, with_fewer_rows
 
 DRAFT_SECONDS = 0.2
 _DRAFTED_SAMPLES = 4
@@ -82,7 +81,7 @@ class Prober:
         finally:
             self._store.draft(command.id, None)
             # The next step of training finds the memory that it had.
-            _release(self._policy.device)
+            release(self._policy.device)
         self._store.event("probe", answer)
         count = len(request.checkpoints)
         return True, (
@@ -165,31 +164,24 @@ class Prober:
     ) -> list[Completion]:
         """``count`` completions; fewer at once, and from the start, where memory runs out."""
         policy, settings = self._policy, self._policy.rollout
-        rows = min(count, policy.decode_rows or settings.prompts_per_step * settings.group_size)
-        while True:
-            try:
-                (completions,) = sample_groups(
-                    policy.causal_model,
-                    [prompt],
-                    group_size=count,
-                    max_new_tokens=settings.max_new_tokens,
-                    temperature=temperature,
-                    end_tokens=policy.end_tokens,
-                    pad_id=policy.pad_id,
-                    generator=torch.Generator(policy.device).manual_seed(seed),
-                    max_rows=rows,
-                    listener=listen,
-                )
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if rows == 1:
-                    raise RunFailedError("out of memory with one sample at a time") from error
-            else:
-                return completions
-            # Not in the except block: the traceback there keeps every tensor alive.
-            _release(policy.device)
-            rows = max(1, rows // 2)
+
+        def sample(rows: int) -> list[Completion]:
+            (completions,) = sample_groups(
+                policy.causal_model,
+                [prompt],
+                group_size=count,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=temperature,
+                end_tokens=policy.end_tokens,
+                pad_id=policy.pad_id,
+                generator=torch.Generator(policy.device).manual_seed(seed),
+                max_rows=rows,
+                listener=listen,
+            )
+            return completions
+
+        rows = policy.decode_rows or settings.prompts_per_step * settings.group_size
+        return with_fewer_rows(policy, min(count, rows), sample)
 
 
 class _Draft:
@@ -250,13 +242,6 @@ class _Draft:
                 "answered": answered,
             },
         )
-
-
-def _release(device: torch.device) -> None:
-    """Give back what nobody holds any more."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return_freed_memory()
 
 
 def _told(named: NamedCheckpoint) -> dict[str, Any]:

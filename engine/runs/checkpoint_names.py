@@ -66,6 +66,13 @@ def resolve(text: str, run: RunDirectory | None = None) -> NamedCheckpoint:
     return NamedCheckpoint(name, folder, run)
 
 
+def pinned(named: NamedCheckpoint, run: RunDirectory) -> str:
+    """What means ``named`` tomorrow too, said to ``run``."""
+    if named.run is None:
+        return str(named.folder)
+    return named.name if named.run == run else f"{named.run.id}:{named.name}"
+
+
 def names(run: RunDirectory) -> list[str]:
     """Checkpoint names of a run by step, oldest first."""
     if not run.checkpoints.is_dir():

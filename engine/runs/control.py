@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from engine.text import one_line
 
-VERBS = ("pause", "resume", "checkpoint", "stop", "set", "probe")
+VERBS = ("pause", "resume", "checkpoint", "stop", "set", "probe", "evaluate", "interrupt")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FRAME_BYTES = 256 * 1024
 _TIMEOUT_SECONDS = 5.0
@@ -152,6 +153,22 @@ class ControlServer:
         except UserError as error:
             return str(error)
         return ""
+
+
+def take(commands: "queue.Queue[Command]", verb: str) -> Command | None:
+    """The first waiting command of this verb, out of turn."""
+    with commands.mutex:
+        waiting: deque[Command] = commands.queue
+        taken = next((command for command in waiting if command.verb == verb), None)
+        if taken is not None:
+            waiting.remove(taken)
+    return taken
+
+
+def is_waiting(commands: "queue.Queue[Command]", *verbs: str) -> bool:
+    """Whether a command of one of these verbs waits."""
+    with commands.mutex:
+        return any(command.verb in verbs for command in commands.queue)
 
 
 def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None) -> str:

@@ -21,8 +21,10 @@ from engine.runs.home import home
 WORKER_MODULE = "engine.worker"
 """What a worker runs, with the run's path as its argument."""
 PROBE_OPTION = "--probe"
-"""Second argument of a worker that trains nothing and answers probes."""
+"""Second argument of a worker that trains nothing, answers probes and evaluates."""
 
+_COMMANDS = {"probe": "probe", "evaluate": "eval"}
+"""What is typed to ask for a verb."""
 _LOCK_PATIENCE_SECONDS = 3.0
 """``refuse_busy_device`` looks at the same lock for a moment."""
 _END_SECONDS = 15.0
@@ -94,8 +96,11 @@ def end_prober(run: RunDirectory | None) -> None:
             process.wait(_END_SECONDS)
 
 
-def launch_prober(run: RunDirectory) -> None:
-    """Start a worker that answers probes of ``run`` and ends when nobody asks any more.
+def launch_prober(run: RunDirectory, verb: str = "probe") -> None:
+    """Start a worker that answers what is asked of ``run`` and ends when nobody asks any more.
+
+    Args:
+        verb: what is asked, for messages.
 
     Raises:
         UserError: a worker trains the run, which answers itself, or the device is missing or
@@ -103,14 +108,15 @@ def launch_prober(run: RunDirectory) -> None:
         RunFailedError: the system starts no process.
     """
     if run.worker() is not None:
-        raise UserError(f"run {run.id} has a living worker, which answers probes itself")
+        raise UserError(f"run {run.id} has a living worker, which answers itself")
     device = devices.resolve(run.config().model.device)
     holder = _run_on(device)
     if holder is not None and holder != run:
         if holder.worker() is not None:
             raise UserError(
                 f"{device} is busy with run {holder.id}",
-                fix=f"ask its worker: `stonk-tui probe {holder.id} --checkpoint {run.id}:NAME`",
+                fix=f"ask its worker: `stonk-tui {_COMMANDS[verb]} {holder.id} "
+                f"--checkpoint {run.id}:NAME`",
             )
         end_prober(holder)
     try:

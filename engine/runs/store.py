@@ -133,12 +133,14 @@ class EventStore:
     def supersede_after(self, step: int) -> None:
         """Mark step results and rollouts after ``step`` as replayed; nothing is deleted.
 
-        What a person asked a checkpoint stays asked.
+        What a person asked a checkpoint stays asked, and what was evaluated stays evaluated.
         """
 
         def mark(db: sqlite3.Connection) -> None:
             db.execute(
-                "UPDATE events SET superseded = 1 WHERE step > ? AND kind <> 'probe'", (step,)
+                "UPDATE events SET superseded = 1"
+                " WHERE step > ? AND kind NOT IN ('probe', 'evaluation')",
+                (step,),
             )
             db.execute("UPDATE rollouts SET superseded = 1 WHERE step > ?", (step,))
             curves.cut_after(db, step)

@@ -2,16 +2,20 @@
 
 import queue
 import time
-from collections import deque
 from collections.abc import Callable
 
 from engine.errors import UserError
+from engine.evaluation.hosting import Host
+from engine.runs import control
 from engine.runs.control import Command
 from engine.runs.store import EventStore
+from engine.task import Json
 
 AnswerProbe = Callable[[Command, Callable[[], bool]], tuple[bool, str]]
 """Answers a probe: whether that worked, and one line. Its second argument tells whether the worker
 is to end, so that a long answer need not be waited for."""
+AnswerEvaluation = Callable[[Command, Host], tuple[bool, str]]
+"""Evaluates: whether that worked, and one line."""
 
 
 class StopRequestedError(Exception):
@@ -32,10 +36,15 @@ class Control:
         self._checkpoint: Callable[[], str] | None = None
         self._change: Callable[[Command], str] | None = None
         self._answer_probe: AnswerProbe | None = None
+        self._evaluate: AnswerEvaluation | None = None
 
     def allow_probes(self, answer: AnswerProbe) -> None:
         """From now on probes are answered: the model is in memory."""
         self._answer_probe = answer
+
+    def allow_evaluations(self, evaluate: AnswerEvaluation) -> None:
+        """From now on checkpoints are evaluated, while training waits."""
+        self._evaluate = evaluate
 
     def allow_checkpoints(self, save: Callable[[], str]) -> None:
         """From now on ``checkpoint`` saves through ``save``, which returns the name."""
@@ -81,22 +90,16 @@ class Control:
 
     def obey_probes(self) -> None:
         """Answer the waiting probes alone, inside of work that nothing else may interrupt."""
-        while (command := self._take("probe")) is not None:
+        while (command := control.take(self._commands, "probe")) is not None:
             self._act(command, False, "")
 
-    def _take(self, verb: str) -> Command | None:
-        """The first waiting command of this verb, out of turn."""
-        with self._commands.mutex:
-            waiting: deque[Command] = self._commands.queue
-            taken = next((command for command in waiting if command.verb == verb), None)
-            if taken is not None:
-                waiting.remove(taken)
-        return taken
-
     def _is_ending(self) -> bool:
-        with self._commands.mutex:
-            is_told = any(command.verb == "stop" for command in self._commands.queue)
+        is_told = control.is_waiting(self._commands, "stop")
         return is_told or self._stop_reason is not None or self._is_late()
+
+    def _is_interrupted(self) -> bool:
+        """Whether somebody wants what a long evaluation keeps from happening."""
+        return self._is_ending() or control.is_waiting(self._commands, "pause", "interrupt")
 
     def _act(self, command: Command, paused: bool, running_state: str) -> bool:
         """Carry out one command; returns whether the run is paused afterwards."""
@@ -123,10 +126,33 @@ class Control:
             case "probe":
                 assert self._answer_probe is not None
                 ok, message = self._answer_probe(command, self._is_ending)
+            case "evaluate" if self._evaluate is None:
+                ok, message = False, "the model is not in memory yet"
+            case "evaluate":
+                ok, message = self._evaluated(command, "paused" if paused else running_state)
+            case "interrupt":
+                ok, message = False, "nothing is being evaluated"
             case "stop":
                 self._stop_reason, message = "stopped by command", "stopping after this step"
         self._store.answer(command.id, command.verb, ok=ok, message=message)
         return paused
+
+    def _evaluated(self, command: Command, state: str) -> tuple[bool, str]:
+        """Evaluate while training waits, which is said, with how long it will take."""
+        assert self._evaluate is not None
+        task = "evaluating, and training waits"
+
+        def tell(done: int, total: int, eta: float | None) -> None:
+            payload: dict[str, Json] = {"task": task, "done": done, "total": total}
+            if eta is not None:
+                payload["eta_seconds"] = eta
+            self._store.event("progress", payload)
+
+        self._store.event("state", {"state": "evaluating", "detail": task})
+        told = self._evaluate(command, Host(self._is_interrupted, self.obey_probes, tell))
+        answer_interrupts(self._commands, self._store)
+        self._store.event("state", {"state": state, "detail": ""})
+        return told
 
     def _set(self, command: Command) -> tuple[bool, str]:
         if self._change is None:
@@ -138,3 +164,9 @@ class Control:
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
+
+
+def answer_interrupts(commands: "queue.Queue[Command]", store: EventStore) -> None:
+    """Say to whoever wanted the evaluation ended that it has."""
+    while (command := control.take(commands, "interrupt")) is not None:
+        store.answer(command.id, command.verb, ok=True, message="the evaluation has ended")

@@ -44,6 +44,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
+def with_fewer_rows(policy: Policy, rows: int, sample: Callable[[int], _Result]) -> _Result:
+    """``sample(rows)``, from the start with half of the rows where memory does not suffice.
+
+    The policy's own limits stay as they are: this is for what goes on beside training.
+
+    Raises:
+        RunFailedError: one row is too much.
+    """
+    while True:
+        try:
+            return sample(rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if rows == 1:
+                raise RunFailedError("out of memory with one sample at a time") from error
+        # Not in the except block: the traceback there keeps every tensor alive.
+        release(policy.device)
+        rows = max(1, rows // 2)
+
+
 class MemoryGuard:
     """Runs the parts of a step, and lowers the policy's limits when memory does not suffice."""
 
@@ -87,7 +108,7 @@ class MemoryGuard:
                     raise
             # Not in the except block: the traceback there keeps every tensor of `work` alive.
             self._optimizer.zero_grad(set_to_none=True)
-            _release(self._policy.device)
+            release(self._policy.device)
             self._generator.set_state(sampling)
             if trained is not None:
                 trained.put_back()
@@ -175,7 +196,7 @@ def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
 
 
-def _release(device: torch.device) -> None:
+def release(device: torch.device) -> None:
     """Give back what nobody holds any more."""
     gc.collect()
     if device.type == "cuda":

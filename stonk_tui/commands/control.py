@@ -23,14 +23,14 @@ def send_and_wait(verb: str, name: str | None, timeout: float) -> None:
     run = directory.find(name)
     deadline = time.monotonic() + timeout
     identifier = control.send(run, verb)
-    if verb == "stop":
+    if verb == "stop" and run.worker() is not None:
         note(f"run {run.id} stops after the current step and keeps a checkpoint")
     ok, message = answer(run, verb, identifier, deadline)
     if not ok:
         raise RunFailedError(f"run {run.id} did not {verb}: {message}")
     if verb == "stop":
         # So that `stop` followed by `train --resume` finds the run and its device free.
-        while run.worker() is not None and time.monotonic() < deadline:
+        while _is_alive(run) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
     say(f"{run.id}: {message}")
 
@@ -46,7 +46,7 @@ def answer(run: RunDirectory, verb: str, identifier: str, deadline: float) -> tu
     try:
         while True:
             # Asked before reading: what a worker wrote before it ended is then read below.
-            alive = run.worker() is not None
+            alive = _is_alive(run)
             while events := reader.events(seen, _PAGE):
                 seen = events[-1].seq
                 for event in events:
@@ -62,3 +62,8 @@ def answer(run: RunDirectory, verb: str, identifier: str, deadline: float) -> tu
             time.sleep(_POLL_SECONDS)
     finally:
         reader.close()
+
+
+def _is_alive(run: RunDirectory) -> bool:
+    """Whether a worker lives, one that trains nothing too."""
+    return run.worker() is not None or run.prober() is not None

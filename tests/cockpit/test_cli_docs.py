@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from engine import config as configuration
 from engine.config import RunConfig
+from engine.evaluation import report as reporting
 from engine.runs import directory
 from engine.runs.store import EventStore
 from engine.task import Json
 from stonk_tui.cli import app
-from tests import market_files
+from tests import market_files, reports
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 
@@ -201,6 +202,17 @@ def test_the_leakage_suite_keeps_to_its_schema() -> None:
     assert found["verdict"] == "green"
     assert found["examples"] == 2000
     assert {check["verdict"] for check in found["checks"]} == {"green", "skipped"}
+
+
+def test_a_report_keeps_to_its_schema(tmp_path: Path) -> None:
+    table = reports.tables(0.5, 0.6, num_days=30)
+    found = reporting.contents(
+        reports.context(table), table, prices=reports.prices(table), baselines=None, draws=50
+    )
+    (tmp_path / "report.json").write_text(json.dumps(found), encoding="utf-8")
+    shown = printed("report", str(tmp_path), "--json")
+    assert list(problems(shown, schemas()["report"])) == []
+    assert shown == found
 
 
 def leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

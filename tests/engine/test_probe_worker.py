@@ -93,7 +93,7 @@ def test_a_run_in_training_answers_and_goes_on(config: RunConfig) -> None:
     wait_for(lambda: status(run)["step"] > step)
     assert status(run)["state"] == "training"
     assert run.prober() is None
-    with pytest.raises(UserError, match="has a living worker, which answers probes itself"):
+    with pytest.raises(UserError, match="has a living worker, which answers itself"):
         launcher.launch_prober(run)
     assert read_history(run).probes[0]["id"] == answer["id"]
 
