@@ -1,0 +1,440 @@
+"""A report, opened: verdict and reasons first, then what they rest on.
+
+Pure functions of a file that another version or program may have written.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from textual.content import Content
+
+from stonk_tui import evaluation_form
+from stonk_tui.evaluation_list import Past
+from stonk_tui.evaluation_report import Report, Values, at, mapping, mappings
+from stonk_tui.theme import DOWN, UNKNOWN, UP
+from stonk_tui.widgets import figures
+from stonk_tui.widgets.evaluations import accuracy, verdict
+from stonk_tui.widgets.panel import rows
+from stonk_tui.widgets.text import line, shown
+
+_NAME = 24
+_CELL = 24
+_HEADLINE, _FLAT = "long_short/open", "long_flat/open"
+_MAX_REASONS = 30
+_MARKS = {
+    "synthetic": "SYNTHETIC DATA: it says nothing about real prices",
+    "overlap": "OVERLAPS TRAINING: these days may have been trained on",
+}
+Form = Callable[[object], str]
+
+
+def title(past: Past) -> Content:
+    """For the frame, where it stays in sight: which one, and the marks of every page."""
+    report = Report(past)
+    words = [text.partition(":")[0] for name, text in _MARKS.items() if name in report.marks]
+    return Content.assemble(
+        line(past.id, "bold", limit=60), *((f" · {word}", "bold $warn") for word in words)
+    )
+
+
+def opened(past: Past, width: int) -> Content:
+    """The whole report, ``width`` cells wide."""
+    report = Report(past)
+    marks = [Content.styled(f"! {_MARKS[name]}", "bold $warn") for name in report.marks]
+    if past.report is None:
+        return rows(*marks, *_no_report(past))
+    sections = [
+        [*marks, *_verdicts(report)],
+        _table("", _METRICS, report, width),
+        _baselines(report, width),
+        _comparisons(report),
+        _calibration(report, width),
+        _table("By side", _SIDES, report, width),
+        _years(report, width),
+        _backtest(report, width),
+        _facts(report),
+        _unknown(report),
+    ]
+    return rows(*(piece for section in sections if section for piece in [*section, ""]))
+
+
+def _no_report(past: Past) -> list[Content | str]:
+    if past.is_unfinished:
+        asked = evaluation_form.values_of(past.context.get("request"))
+        how = (
+            "The form now asks for the same: f5 goes on from there, and predicts nothing twice."
+            if asked is not None
+            else "The same `stonk-tui eval` goes on from there, and predicts nothing twice."
+        )
+        return [
+            Content.styled("■ Unfinished", "bold $warn"),
+            "It was not brought to its end, and has no report; what was predicted is kept.",
+            how,
+            "",
+            *_path(past),
+        ]
+    return [
+        Content.styled("! No report", "bold $warn"),
+        line(past.problem, "$warn", limit=300),
+        "Its predictions stand in predictions.db beside it; evaluating anew makes a new report.",
+        "",
+        *_path(past),
+    ]
+
+
+def _verdicts(report: Report) -> list[Content | str]:
+    lines: list[Content | str] = []
+    for label in report.trained:
+        name = line(label, "bold $gold", limit=60)
+        lines.append(Content.assemble(verdict(report.word(label)).stylize("bold"), "   ", name))
+        lines += [
+            Content.assemble(("  – ", "$quiet"), line(reason, limit=400))
+            for reason in report.reasons(label)
+        ]
+    return lines
+
+
+# --- tables of checkpoints side by side
+
+
+def share(value: object) -> str:
+    """A share of 1 as ``52.3 %``."""
+    number = figures.known(value)
+    return UNKNOWN if number is None else f"{figures.fixed(100 * number, 1)} %"
+
+
+def points(value: object) -> str:
+    """A difference of shares as ``+2.1``, in percentage points."""
+    number = figures.known(value)
+    return UNKNOWN if number is None else figures.signed(100 * number, 1)
+
+
+def three(value: object) -> str:
+    return figures.fixed(value, 3)
+
+
+def two(value: object) -> str:
+    return figures.fixed(value, 2)
+
+
+def signed(value: object) -> str:
+    return figures.signed(value, 3)
+
+
+_METRICS: tuple[tuple[str, tuple[str, ...], Form | None], ...] = (
+    ("right", ("accuracy",), share),
+    ("balanced", ("balanced_accuracy",), share),
+    ("MCC", ("mcc",), signed),
+    ("ROC-AUC", ("roc_auc",), three),
+    ("Pesaran–Timmermann p", ("pesaran_timmermann", "p"), three),
+    ("within-day p", ("within_day", "p"), three),
+    ("Brier", ("brier", "score"), three),
+    ("Brier of the base rate", ("brier", "base_rate"), three),
+    ("Brier skill", ("brier", "skill"), signed),
+    ("log loss", ("log_loss", "score"), three),
+    ("ECE", ("calibration", "ece"), three),
+    ("ECE by chance", ("calibration", "ece_by_chance"), three),
+    ("size error, points", ("magnitude", "error"), two),
+    ("that of persistence", ("magnitude", "persistence"), two),
+    ("could be read", ("parsed",), share),
+    ("cut at the length", ("truncated",), share),
+    ("reward", ("rewards", "reward"), three),
+    ("reasoning, rubric", ("rewards", "rubric/reasoning"), three),
+)
+_SIDES: tuple[tuple[str, tuple[str, ...], Form | None], ...] = (
+    (f"right on {UP.glyph} days", ("sides", "actual_up"), None),
+    (f"right on {DOWN.glyph} days", ("sides", "actual_down"), None),
+    (f"right saying {UP.glyph}", ("sides", "called_up"), None),
+    (f"right saying {DOWN.glyph}", ("sides", "called_down"), None),
+    (f"said {UP.glyph}", ("up_share", "calls"), None),
+    (f"market {UP.glyph}", ("up_share", "market"), None),
+)
+
+
+def _value(value: object, form: Form | None) -> Content:
+    """A value and its interval; of a bare number that alone; without a form, a share with its n."""
+    if form is None:
+        return accuracy(value)
+    if not isinstance(value, dict):
+        return Content(form(value))
+    number = figures.known(value.get("value"))
+    if number is None:
+        return Content.styled(UNKNOWN, "$quiet")
+    ends = [figures.known(value.get(name)) for name in ("low", "high")]
+    interval = ""
+    if None not in ends:
+        low, high = (form(end).removesuffix(" %") for end in ends)
+        interval = f" [{low}, {high}]"
+    return Content.assemble((form(number), "bold"), interval)
+
+
+def _columns(report: Report, width: int) -> list[tuple[str, ...]]:
+    """The checkpoints in groups that fit beside each other."""
+    room = max(1, (width - _NAME) // _CELL)
+    labels = report.labels
+    return [labels[start : start + room] for start in range(0, len(labels), room)]
+
+
+def _line(name: str, cells: Sequence[Content]) -> Content:
+    fitted = [cell.truncate(_CELL - 1, ellipsis=True, pad=True) for cell in cells]
+    return Content.assemble((f"{name:<{_NAME}}", "$quiet"), Content(" ").join(fitted))
+
+
+def _head(name: str, labels: Sequence[str]) -> Content:
+    return _line(name, [line(label, "bold $gold", limit=80) for label in labels])
+
+
+def _table(
+    name: str,
+    metrics: Sequence[tuple[str, tuple[str, ...], Form | None]],
+    report: Report,
+    width: int,
+) -> list[Content | str]:
+    lines: list[Content | str] = []
+    for labels in _columns(report, width):
+        lines.append(_head(name, labels))
+        lines += [
+            _line(title, [_value(report.of(label, *path), form) for label in labels])
+            for title, path, form in metrics
+        ]
+        if not name:
+            lines.insert(-len(metrics) + 1, _sizes(report, labels))
+    return lines
+
+
+def _sizes(report: Report, labels: Sequence[str]) -> Content:
+    cells = [
+        Content(
+            f"{figures.whole(report.of(label, 'n'))} rows, "
+            f"{figures.whole(report.of(label, 'days'))} days"
+        )
+        for label in labels
+    ]
+    return _line("n", cells)
+
+
+def _baselines(report: Report, width: int) -> list[Content | str]:
+    """Each baseline's accuracy, and how much better each checkpoint is on the same rows."""
+    lines: list[Content | str] = []
+    for labels in _columns(report, width - _CELL):
+        found = {one.name: one for label in labels for one in report.baselines(label)}
+        if not found:
+            continue
+        names = [line(f"{label} less it", "bold $gold", limit=80) for label in labels]
+        lines.append(_line("Baselines, same rows", [Content.styled("right", "$quiet"), *names]))
+        for name, one in found.items():
+            differences = [
+                mapping(at(mapping(report.of(label, "baselines")), name, "difference"))
+                for label in labels
+            ]
+            cells = [_value(dict(one.accuracy), share)]
+            cells += [_value(dict(difference), points) for difference in differences]
+            lines.append(_line(line(one.label, limit=_NAME - 2).plain, cells))
+    return lines
+
+
+def _comparisons(report: Report) -> list[Content | str]:
+    pairs = mappings(at(report.contents, "summary", "comparisons"))
+    lines: list[Content | str] = []
+    for pair in pairs:
+        lines.append(
+            Content.assemble(
+                line(pair.get("first"), "bold", limit=40),
+                (" less ", "$quiet"),
+                line(pair.get("second"), "bold", limit=40),
+                "  ",
+                _value(pair.get("accuracy"), points),
+                ("   McNemar p ", "$quiet"),
+                three(at(pair, "mcnemar", "p_holm")),
+                ("   Diebold–Mariano p ", "$quiet"),
+                three(at(pair, "diebold_mariano", "p_holm")),
+            )
+        )
+    if not lines:
+        return []
+    return [Content.styled("Compared (points right; p with Holm's correction)", "$quiet"), *lines]
+
+
+# --- calibration, years, backtest
+
+
+def _calibration(report: Report, width: int) -> list[Content | str]:
+    lines: list[Content | str] = []
+    for label in report.labels:
+        bins = mappings(report.of(label, "calibration", "bins"))
+        if not bins:
+            continue
+        lines.append(
+            Content.assemble(
+                ("Calibration of ", "$quiet"),
+                line(label, "bold $gold", limit=60),
+                ("   stated, and right: the tick is what was stated", "$quiet"),
+            )
+        )
+        room = max(10, min(50, width - 40))
+        lines += [_bin(one, room) for one in bins]
+    return lines
+
+
+def _bin(one: Values, width: int) -> Content:
+    """``62 % ━━━━━━━┃── 55 % [50, 60] n=100``."""
+    stated, right = figures.known(one.get("confidence")), figures.known(one.get("value"))
+    done, rest = figures.meter(right, width)
+    cells = [(character, "$confidence") for character in done]
+    cells += [(character, "$faint") for character in rest]
+    if stated is not None:
+        cells[min(width - 1, max(0, round(stated * width)))] = ("┃", "bold $ink")
+    interval = figures.interval(one.get("low"), one.get("high"))
+    return Content.assemble(
+        f"{figures.share(stated):>6} ",
+        *cells,
+        (f" {figures.share(right):>5}", "bold"),
+        f" {interval}",
+        (f" n={figures.whole(one.get('n'))}", "$quiet"),
+    )
+
+
+def _years(report: Report, width: int) -> list[Content | str]:
+    years = dict.fromkeys(
+        year for label in report.labels for year in mapping(report.of(label, "years"))
+    )
+    metrics = [(str(year), ("years", str(year)), None) for year in sorted(map(str, years))]
+    return _table("By year", metrics, report, width) if metrics else []
+
+
+_ACCOUNT: tuple[tuple[str, str, Form], ...] = (
+    ("Sharpe, a year", "sharpe", two),
+    ("probabilistic Sharpe", "probabilistic_sharpe", share),
+    ("deflated Sharpe", "deflated_sharpe", share),
+    ("total return", "total_return", share),
+    ("without fees", "total_return_without_fees", share),
+    ("largest drawdown", "max_drawdown", share),
+    ("days won", "win_rate", share),
+    ("profit factor", "profit_factor", two),
+    ("turnover a day", "turnover", share),
+    ("exposure", "exposure", share),
+)
+
+
+def _backtest(report: Report, width: int) -> list[Content | str]:
+    why = at(report.contents, "backtest", "why")
+    if why:
+        return [Content.assemble(("Backtest: not computable: ", "$quiet"), line(why, limit=300))]
+    lines: list[Content | str] = []
+    for label in report.trained:
+        courses: list[tuple[str, Values]] = [
+            ("long/short, at the open", mapping(report.backtest(label, "portfolios", _HEADLINE))),
+            ("long/flat, at the open", mapping(report.backtest(label, "portfolios", _FLAT))),
+            ("buy and hold", mapping(report.backtest(label, "buy_and_hold", "open"))),
+        ]
+        if not any(values for _, values in courses):
+            continue
+        room = max(1, (width - _NAME) // _CELL)
+        lines.append(
+            Content.assemble(
+                ("Backtest of ", "$quiet"),
+                line(label, "bold $gold", limit=60),
+                (
+                    f"   {two(at(report.contents, 'backtest', 'cost_bps'))} basis points a trade, "
+                    f"{figures.whole(report.backtest(label, 'num_days', 'open'))} days",
+                    "$quiet",
+                ),
+            )
+        )
+        for start in range(0, len(courses), room):
+            beside = courses[start : start + room]
+            lines.append(_line("", [Content.styled(name, "$quiet") for name, _ in beside]))
+            lines += [
+                _line(name, [_value(values.get(key), form) for _, values in beside])
+                for name, key, form in _ACCOUNT
+            ]
+    return lines
+
+
+# --- what it was, and where it lies
+
+
+def _facts(report: Report) -> list[Content | str]:
+    context = report.context
+    days = [context.get("dates"), context.get("train_dates")]
+    tested, trained = (_span(value) for value in days)
+    touches = figures.whole(context.get("touches"))
+    facts: list[tuple[str, Content]] = [
+        ("source", line(context.get("source") or UNKNOWN, limit=200)),
+        (
+            "split",
+            Content.assemble(
+                line(context.get("split") or UNKNOWN, limit=20), f", {tested}; trained on {trained}"
+            ),
+        ),
+        (
+            "looked at",
+            Content(
+                f"{touches} times so far, this one included; "
+                f"{figures.whole(context.get('trials'))} different checkpoints tried on it"
+            ),
+        ),
+        (
+            "samples",
+            Content(
+                f"{figures.whole(context.get('samples'))} an example, temperature "
+                f"{figures.small(context.get('temperature'))}"
+            ),
+        ),
+        ("leakage suite", _suite(context.get("leakage"))),
+        ("took", Content(figures.duration(context.get("seconds")))),
+    ]
+    lines: list[Content | str] = [
+        Content.assemble((f"{name:<{_NAME}}", "$quiet"), content) for name, content in facts
+    ]
+    return [*lines, *_path(report.past)]
+
+
+def _span(value: object) -> str:
+    ends = [line(end, limit=10).plain for end in value] if isinstance(value, list) else []
+    return " to ".join(ends[:2]) if ends else UNKNOWN
+
+
+def _suite(value: object) -> Content:
+    leakage = mapping(value)
+    if not leakage:
+        return Content("did not run")
+    if leakage.get("green") is True:
+        return Content.styled("✓ green", "$good")
+    failed = leakage.get("failed")
+    names = ", ".join(map(str, failed)) if isinstance(failed, list) else UNKNOWN
+    return Content.assemble(("✗ red: ", "$bad"), line(names, limit=300))
+
+
+def _path(past: Past) -> list[Content | str]:
+    return [
+        Content.assemble((f"{'folder':<{_NAME}}", "$quiet"), shown(past.folder, limit=1000)),
+        Content.styled(f"{'':<{_NAME}}report.html opens in a browser; y copies the path", "$quiet"),
+    ]
+
+
+def _unknown(report: Report) -> list[Content | str]:
+    """Why figures are missing, each reason once."""
+    reasons: dict[str, None] = {}
+    for label in report.labels:
+        for name, why in _reasons(report.of(label)):
+            reasons.setdefault(f"{label}: {name}: {why}")
+    if not reasons:
+        return []
+    told = list(reasons)[:_MAX_REASONS]
+    head = Content.styled(f"Not computable ({UNKNOWN})", "$quiet")
+    return [head, *(line(reason, limit=300) for reason in told)]
+
+
+def _reasons(values: object, path: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """(name, why) of every value that has none."""
+    if len(path) > 4:
+        return []
+    found: list[tuple[str, str]] = []
+    for name, value in mapping(values).items():
+        here: dict[str, Any] = dict(mapping(value))
+        if here and "why" in here and here.get("value") is None and here["why"]:
+            found.append((" ".join((*path, str(name))).replace("_", " "), str(here["why"])))
+        elif here:
+            found += _reasons(here, (*path, str(name)))
+    return found
