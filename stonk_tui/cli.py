@@ -92,6 +92,14 @@ class Style(StrEnum):
     MASKED = "masked"
 
 
+class Split(StrEnum):
+    """Part of the days of a source, in order of time."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 class Normalisation(StrEnum):
     """How prepared prices are scaled."""
 
@@ -574,6 +582,65 @@ def probe(
         timeout=timeout,
         as_json=as_json,
     )
+
+
+@app.command("eval")
+def eval_(
+    checkpoint: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="base, best, last, step-N, RUN:NAME, or a folder."),
+    ],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="Whose worker predicts; the first checkpoint's run if left out."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Market data; the run's own if left out.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Which rows of it.")] = Split.TEST,
+    samples: Annotated[
+        int, typer.Option(min=1, max=64, help="Completions of each example; one is greedy.")
+    ] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=5, help="Of several samples; the run's own if left out."),
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most so many, spread over the days.")
+    ] = None,
+    ticker: Annotated[
+        list[str] | None, typer.Option(metavar="T", help="This one alone; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of examples, samples and intervals.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New or empty folder; in the run's own if left out."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although the dates overlap those of training.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate checkpoints on unseen days; the same command goes on with what was interrupted."""
+    from engine.evaluation.request import build
+    from stonk_tui.commands.evaluate import evaluate
+
+    request = build(
+        checkpoints=checkpoint,
+        source=source,
+        split=split.value,
+        samples=samples,
+        temperature=temperature,
+        examples=examples,
+        tickers=ticker or (),
+        seed=seed,
+        force=force,
+    )
+    evaluate(run, request, out=out, as_json=as_json)
 
 
 @app.command()

@@ -39,7 +39,7 @@ def probe(
     """
     from engine.probe import examples
 
-    run = _host(name, checkpoints)
+    run = host(name, checkpoints)
     pinned = [client.pinned(checkpoint, run) for checkpoint in checkpoints]
     example, style = examples.build(wanted, run.config())
     request = ProbeRequest(
@@ -50,7 +50,7 @@ def probe(
         temperature=temperature,
         seed=seed,
     )
-    with _progress() as progress:
+    with quiet_progress() as progress:
         progress(f"asking the worker of {run.id}", 0, 0)
         answer = client.ask(
             run,
@@ -69,7 +69,7 @@ def probe(
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
+def quiet_progress() -> Iterator[Progress]:
     """A bar on a terminal; in a pipe the answer stands alone."""
     if not sys.stderr.isatty():
         yield lambda phase, done, total: None
@@ -93,7 +93,7 @@ def from_file(path: Path) -> Wanted:
         raise UserError("the example is not UTF-8 text", where=where) from error
 
 
-def _host(name: str | None, checkpoints: Sequence[str]) -> RunDirectory:
+def host(name: str | None, checkpoints: Sequence[str]) -> RunDirectory:
     """The run whose worker is asked: the one named, that of the first checkpoint, the newest."""
     if name is None and checkpoints:
         of_first = checkpoint_names.resolve(checkpoints[0]).run
