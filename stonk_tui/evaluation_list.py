@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textual.message import Message
+
+from engine.errors import UserError
 from engine.runs.directory import RunDirectory
+from engine.runs.reader import StoreReader
 from stonk_tui.widgets.figures import known
 
 REPORT = "report.json"
@@ -107,6 +111,56 @@ class EvaluationList:
             read[folder] = before if before and before[0] == mark else (mark, _past(folder))
         self._read = read
         return tuple(past for _, past in read.values())
+
+
+@dataclass
+class Looked(Message, bubble=False):
+    """What there is on disk."""
+
+    run: RunDirectory
+    past: tuple[Past, ...] | None
+    """None: not looked for."""
+    draft: Mapping[str, Any] | None
+    """How far the one that runs is."""
+    is_alive: bool
+    """Whether a process is there that could predict."""
+    problem: str
+    """Why it could not be looked at."""
+
+
+def look(
+    run: RunDirectory, evaluations: EvaluationList, identifier: str, *, with_list: bool
+) -> Looked:
+    """Look once.
+
+    Args:
+        run: whose evaluations are meant.
+        evaluations: what was read before.
+        identifier: of the one that runs; empty where none does.
+        with_list: whether the folders are looked at, too.
+    """
+    past: tuple[Past, ...] | None = None
+    draft: Mapping[str, Any] | None = None
+    problem = ""
+    try:
+        past = evaluations.of(run) if with_list else None
+        draft = _draft(run, identifier) if identifier else None
+    except (UserError, OSError, ValueError) as error:
+        problem = str(error)
+    is_alive = run.worker() is not None or run.prober() is not None
+    return Looked(run, past, draft, is_alive, problem)
+
+
+def _draft(run: RunDirectory, identifier: str) -> Mapping[str, Any] | None:
+    """How far the evaluation that was begun as ``identifier`` is."""
+    try:
+        reader = StoreReader(run.database)
+    except FileNotFoundError:
+        return None
+    try:
+        return reader.draft(identifier)
+    finally:
+        reader.close()
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:

@@ -55,7 +55,7 @@ MODES: tuple[Mode, ...] = (
     ),
     Mode(
         "evaluate", "e", "Evaluate checkpoints on unseen days, and read the reports of before.",
-        "evaluate:EvaluateScreen", cli="eval --checkpoint RUN:NAME --split test",
+        "evaluate:EvaluateScreen", cli="eval RUN --checkpoint NAME --split test",
     ),
     Mode("log", "l", "The event log, and the worker's own output.", "log:LogScreen"),
 )  # fmt: skip

@@ -2,30 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, Label, Static
+from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from engine.errors import RunFailedError, UserError
-from engine.evaluation.request import EvaluationRequest
 from engine.runs.directory import RunDirectory
-from engine.runs.reader import StoreReader
 from engine.text import one_line
 from stonk_tui import actions, evaluation_form
-from stonk_tui.evaluation_form import FIELDS, Problem
-from stonk_tui.evaluation_list import EvaluationList, Past
+from stonk_tui.evaluation_form import Problem
+from stonk_tui.evaluation_list import EvaluationList, Looked, Past, look
 from stonk_tui.evaluation_report import mapping
 from stonk_tui.feed import RunModel, in_words
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.screens.confirm import ConfirmScreen
 from stonk_tui.widgets import evaluations, report
+from stonk_tui.widgets.evaluation_fields import EvaluationFields
 from stonk_tui.widgets.scroller import Scroller
 from stonk_tui.widgets.table import Table
 from stonk_tui.widgets.text import line
@@ -34,34 +34,10 @@ from stonk_tui.widgets.trail import Trail, trail
 LOOK_SECONDS = 0.5
 """Between two looks at how far it is; the list of reports is read at every fourth."""
 _LOOKS_PER_LIST = 4
+_BOX_EDGES = 5
+"""Cells of a line that the box takes for its border, its padding and its scroll bar."""
 _FORCE = "--force"
 """What a refusal names that a person may insist on."""
-
-
-@dataclass
-class Judged(Message, bubble=False):
-    """What the form says, or what is wrong with it."""
-
-    run: RunDirectory
-    typed: Mapping[str, str]
-    found: EvaluationRequest | Problem
-
-
-@dataclass
-class Looked(Message, bubble=False):
-    """What there is on disk."""
-
-    run: RunDirectory
-    past: tuple[Past, ...] | None
-    """None: not looked for."""
-    draft: Mapping[str, Any] | None
-    is_alive: bool
-    """Whether a process is there that could predict."""
-    problem: str
-    """Why it could not be looked at."""
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Looked) and message.past is None
 
 
 @dataclass
@@ -79,6 +55,19 @@ class Stopped(Message, bubble=False):
 
     run: RunDirectory
     problem: str
+
+
+class ReportBox(Scroller):
+    """What runs, or a report."""
+
+    noun: ClassVar[str] = "A report"
+    explanation: ClassVar[str] = (
+        "The verdict on each checkpoint comes first, with its reasons, then the figures that "
+        "it rests on. Figures in brackets are 95 % intervals over whole days, for calls on one day "
+        "stand or fall together; how much better a checkpoint is than a baseline or another "
+        "checkpoint is measured on the same examples. What is not computable is a dot, and the end "
+        "of the report says why."
+    )
 
 
 class EvaluateScreen(CockpitScreen):
@@ -107,10 +96,11 @@ class EvaluateScreen(CockpitScreen):
         """What ran when the screen was drawn last."""
         self._is_alive = True
         self._looks = 0
-        self._found: EvaluationRequest | Problem | None = None
+        self._is_looking = False
         self._opened = ""
         """Id of the report that a person opened; empty for what is newest."""
-        self._shown: Content | None = None
+        self._shown: tuple[Path, int, int] | None = None
+        """The report in the box, and its width there; a long one is not drawn for nothing."""
         self._problem = ""
         self._trouble = ""
         """Why the run could not be looked at the last time."""
@@ -119,20 +109,8 @@ class EvaluateScreen(CockpitScreen):
 
     def compose_body(self) -> ComposeResult:
         yield Trail()
-        with Horizontal(classes="form"):
-            yield Label("checkpoints")
-            yield Input("best", id="checkpoints", max_length=1000, compact=True)
-            yield Label("source")
-            yield Input(id="source", placeholder="the run's own", max_length=400, compact=True)
-        with Horizontal(classes="form"):
-            yield Label("split")
-            yield Input("test", id="split", max_length=12, compact=True)
-            yield Label("samples")
-            yield Input("1", id="samples", max_length=3, compact=True)
-            yield Label("examples")
-            yield Input(id="examples", placeholder="all", max_length=8, compact=True)
-        yield Static(id="judged", markup=False)
-        with Scroller(id="box"):
+        yield EvaluationFields()
+        with ReportBox(id="box"):
             yield Static(id="text", markup=False)
         with Vertical(id="past") as past:
             past.border_title = Content("Evaluations of this run")
@@ -143,7 +121,6 @@ class EvaluateScreen(CockpitScreen):
         self.set_interval(LOOK_SECONDS, self._look)
 
     def on_resize(self) -> None:
-        self._shown = None
         self.refresh_screen()
 
     # --- what is shown
@@ -154,6 +131,8 @@ class EvaluateScreen(CockpitScreen):
             return
         if model.run != self._run:
             self._begin_with(model)
+        own_source = model.config.data.source if model.config is not None else None
+        self.query_one(EvaluationFields).about(model.run, self._past, own_source)
         self._notice_the_end(model)
         self._fill(model)
         self._say(model)
@@ -174,7 +153,6 @@ class EvaluateScreen(CockpitScreen):
         self._run, self._past, self._draft, self._problem = model.run, (), None, ""
         self._opened, self._looks, self._told_before = "", 0, None
         self.query_one(Trail).update(trail(model.run.id, "evaluate"))
-        self._judge_typed()
         self._look()
 
     @property
@@ -189,29 +167,32 @@ class EvaluateScreen(CockpitScreen):
     @property
     def _report(self) -> Past | None:
         """The one whose report is shown."""
-        if self._opened:
-            return next((one for one in self._past if one.id == self._opened), None)
-        return self._past[0] if self._past and self._told is None else None
+        opened = next((one for one in self._past if one.id == self._opened), None)
+        if opened is not None or not self._past or self._told is not None:
+            return opened
+        return self._past[0]
 
     def _fill(self, model: RunModel) -> None:
         told = self._told
         self.query_one("#reports", Table).set_rows(
             evaluations.past_rows(self._past, self.cockpit.clock(), mapping(told).get("folder"))
         )
-        box = self.query_one("#box", Scroller)
-        width = max(20, box.scrollable_content_region.width)
+        box = self.query_one(ReportBox)
+        width = self.size.width - _BOX_EDGES
         past = self._report
         if past is not None:
+            if self._shown == (past.folder, id(past), width):
+                return
+            self._shown = (past.folder, id(past), width)
             title, text = report.title(past), report.opened(past, width)
         elif told is not None:
-            title = Content("Evaluating")
-            text = evaluations.running(told, self._draft, width)
+            self._shown = None
+            title, text = Content("Evaluating"), evaluations.running(told, self._draft, width)
         else:
+            self._shown = None
             title, text = Content("No evaluation yet"), evaluations.nothing_yet()
         box.border_title = title
-        if self._shown is None or not self._shown.is_same(text):
-            self._shown = text
-            self.query_one("#text", Static).update(text)
+        self.query_one("#text", Static).update(text)
 
     def _say(self, model: RunModel) -> None:
         told = self._told
@@ -228,6 +209,10 @@ class EvaluateScreen(CockpitScreen):
                 else "asked: a worker loads the model first",
                 "$gold",
             )
+        elif model.state[0] == "paused":
+            content = Content.styled(
+                "the run is paused, and stays so: its worker evaluates meanwhile", "$quiet"
+            )
         elif model.commandable:
             content = Content.styled(
                 "the worker evaluates between two steps; training waits and then goes on", "$quiet"
@@ -242,77 +227,36 @@ class EvaluateScreen(CockpitScreen):
 
     def _look(self) -> None:
         model = self.cockpit.model
-        if self.is_current and model is not None and model.run == self._run:
+        if self.is_current and not self._is_looking and model and model.run == self._run:
+            self._is_looking = True
             identifier = str(mapping(self._told).get("id") or "")
             with_list = self._looks % _LOOKS_PER_LIST == 0
             self._looks += 1
             self._read(model.run, identifier, with_list=with_list)
 
-    @work(thread=True, exclusive=True, exit_on_error=False, group="look")
+    @work(thread=True, exit_on_error=False, group="look")
     def _read(self, run: RunDirectory, identifier: str, *, with_list: bool) -> None:
-        past: tuple[Past, ...] | None = None
-        draft: Mapping[str, Any] | None = None
-        problem = ""
-        try:
-            past = self._list.of(run) if with_list else None
-            draft = _draft(run, identifier) if identifier else None
-        except UserError as error:
-            problem = in_words(error)
-        except OSError as error:
-            problem = str(error)
-        is_alive = run.worker() is not None or run.prober() is not None
-        self.post_message(Looked(run, past, draft, is_alive, problem))
+        self.post_message(look(run, self._list, identifier, with_list=with_list))
 
     def on_looked(self, event: Looked) -> None:
+        self._is_looking = False
         if event.run != self._run:
             return
-        if event.past is not None and event.past != self._past:
-            self._past = event.past
-            self._judge_again()
+        before = (self._draft, self._is_alive, self._trouble)
         self._draft, self._is_alive, self._trouble = event.draft, event.is_alive, event.problem
-        self.refresh_screen()
-
-    # --- the form
-
-    @property
-    def _typed(self) -> dict[str, str]:
-        return {name: self.query_one(f"#{name}", Input).value for name in FIELDS}
-
-    @on(Input.Changed)
-    def _judge_typed(self) -> None:
-        if self._run is not None:
-            self._judge(self._run, self._typed)
-
-    @work(thread=True, exit_on_error=False, group="form")
-    def _judge(self, run: RunDirectory, typed: Mapping[str, str]) -> None:
-        self.post_message(Judged(run, typed, evaluation_form.read(typed, run)))
-
-    def on_judged(self, event: Judged) -> None:
-        # A thread cannot be called off: what it found may be about what stood there before.
-        if event.run == self._run and event.typed == self._typed:
-            self._found, self._problem = event.found, ""
-            self._judge_again()
+        # What has not changed on disk is the very same object.
+        is_new = event.past is not None and [*map(id, event.past)] != [*map(id, self._past)]
+        if event.past is not None and is_new:
+            self._past = event.past
+        if is_new or before != (self._draft, self._is_alive, self._trouble):
             self.refresh_screen()
 
-    def _judge_again(self) -> None:
-        """Say what the form comes to, with what is known of earlier evaluations."""
-        found, model = self._found, self.cockpit.model
-        if found is None or model is None:
-            return
-        if isinstance(found, Problem):
-            content = Content.assemble(
-                ("✗ ", "$bad"), line(f"{found.field}: {found.text}", "$warn", limit=300)
-            )
-        else:
-            own = model.config.data.source if model.config is not None else None
-            cost = evaluation_form.cost(found, self._past, own)
-            content = evaluations.judged(cost, found.split, self.size.width - 2)
-        for name in FIELDS:
-            is_wrong = isinstance(found, Problem) and found.field == name
-            self.query_one(f"#{name}").set_class(is_wrong, "-wrong")
-        self.query_one("#judged", Static).update(content)
-
     # --- beginning and ending
+
+    @on(EvaluationFields.Judged)
+    def _forget_the_problem(self) -> None:
+        self._problem = ""
+        self.refresh_screen()
 
     @on(Input.Submitted)
     def _submit(self) -> None:
@@ -331,7 +275,7 @@ class EvaluateScreen(CockpitScreen):
     def do_begin_evaluation(self) -> None:
         if self._run is None:
             return
-        self._begin(self._run, self._typed)
+        self._begin(self._run, self.query_one(EvaluationFields).values)
 
     def _begin(self, run: RunDirectory, typed: Mapping[str, str], *, force: bool = False) -> None:
         self._problem, self._opened, self.is_asking = "", "", True
@@ -427,15 +371,14 @@ class EvaluateScreen(CockpitScreen):
         past = self._report
         if past is not None and past.is_unfinished:
             self._ask_for(past.context.get("request"))
-        box = self.query_one("#box", Scroller)
+        box = self.query_one(ReportBox)
         box.scroll_home(animate=False)
         box.focus()
         self.refresh_screen()
 
     def _ask_for(self, asked: object) -> None:
         """Let the form ask for what was asked before, where it can say that."""
-        for name, value in (evaluation_form.values_of(asked) or {}).items():
-            self.query_one(f"#{name}", Input).value = value
+        self.query_one(EvaluationFields).fill(evaluation_form.values_of(asked) or {})
 
     def do_widen_report(self) -> None:
         self.toggle_class("-whole")
@@ -455,15 +398,3 @@ class EvaluateScreen(CockpitScreen):
         has_opened, self._opened = bool(self._opened and self._told is not None), ""
         self.refresh_screen()
         return has_opened
-
-
-def _draft(run: RunDirectory, identifier: str) -> Mapping[str, Any] | None:
-    """How far the evaluation that was begun as ``identifier`` is."""
-    try:
-        reader = StoreReader(run.database)
-    except FileNotFoundError:
-        return None
-    try:
-        return reader.draft(identifier)
-    finally:
-        reader.close()

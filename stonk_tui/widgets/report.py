@@ -3,7 +3,6 @@
 Pure functions of a file that another version or program may have written.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from textual.content import Content
@@ -11,21 +10,19 @@ from textual.content import Content
 from stonk_tui import evaluation_form
 from stonk_tui.evaluation_list import Past
 from stonk_tui.evaluation_report import Report, Values, at, mapping, mappings
-from stonk_tui.theme import DOWN, UNKNOWN, UP
+from stonk_tui.theme import UNKNOWN
 from stonk_tui.widgets import figures
-from stonk_tui.widgets.evaluations import accuracy, verdict
+from stonk_tui.widgets import report_tables as tables
+from stonk_tui.widgets.evaluations import verdict
 from stonk_tui.widgets.panel import rows
 from stonk_tui.widgets.text import line, shown
 
-_NAME = 24
-_CELL = 24
 _HEADLINE, _FLAT = "long_short/open", "long_flat/open"
 _MAX_REASONS = 30
 _MARKS = {
     "synthetic": "SYNTHETIC DATA: it says nothing about real prices",
     "overlap": "OVERLAPS TRAINING: these days may have been trained on",
 }
-Form = Callable[[object], str]
 
 
 def title(past: Past) -> Content:
@@ -45,11 +42,11 @@ def opened(past: Past, width: int) -> Content:
         return rows(*marks, *_no_report(past))
     sections = [
         [*marks, *_verdicts(report)],
-        _table("", _METRICS, report, width),
+        tables.table("", tables.METRICS, report, width),
         _baselines(report, width),
         _comparisons(report),
         _calibration(report, width),
-        _table("By side", _SIDES, report, width),
+        tables.table("By side", tables.SIDES, report, width),
         _years(report, width),
         _backtest(report, width),
         _facts(report),
@@ -94,142 +91,25 @@ def _verdicts(report: Report) -> list[Content | str]:
     return lines
 
 
-# --- tables of checkpoints side by side
-
-
-def share(value: object) -> str:
-    """A share of 1 as ``52.3 %``."""
-    number = figures.known(value)
-    return UNKNOWN if number is None else f"{figures.fixed(100 * number, 1)} %"
-
-
-def points(value: object) -> str:
-    """A difference of shares as ``+2.1``, in percentage points."""
-    number = figures.known(value)
-    return UNKNOWN if number is None else figures.signed(100 * number, 1)
-
-
-def three(value: object) -> str:
-    return figures.fixed(value, 3)
-
-
-def two(value: object) -> str:
-    return figures.fixed(value, 2)
-
-
-def signed(value: object) -> str:
-    return figures.signed(value, 3)
-
-
-_METRICS: tuple[tuple[str, tuple[str, ...], Form | None], ...] = (
-    ("right", ("accuracy",), share),
-    ("balanced", ("balanced_accuracy",), share),
-    ("MCC", ("mcc",), signed),
-    ("ROC-AUC", ("roc_auc",), three),
-    ("Pesaran–Timmermann p", ("pesaran_timmermann", "p"), three),
-    ("within-day p", ("within_day", "p"), three),
-    ("Brier", ("brier", "score"), three),
-    ("Brier of the base rate", ("brier", "base_rate"), three),
-    ("Brier skill", ("brier", "skill"), signed),
-    ("log loss", ("log_loss", "score"), three),
-    ("ECE", ("calibration", "ece"), three),
-    ("ECE by chance", ("calibration", "ece_by_chance"), three),
-    ("size error, points", ("magnitude", "error"), two),
-    ("that of persistence", ("magnitude", "persistence"), two),
-    ("could be read", ("parsed",), share),
-    ("cut at the length", ("truncated",), share),
-    ("reward", ("rewards", "reward"), three),
-    ("reasoning, rubric", ("rewards", "rubric/reasoning"), three),
-)
-_SIDES: tuple[tuple[str, tuple[str, ...], Form | None], ...] = (
-    (f"right on {UP.glyph} days", ("sides", "actual_up"), None),
-    (f"right on {DOWN.glyph} days", ("sides", "actual_down"), None),
-    (f"right saying {UP.glyph}", ("sides", "called_up"), None),
-    (f"right saying {DOWN.glyph}", ("sides", "called_down"), None),
-    (f"said {UP.glyph}", ("up_share", "calls"), None),
-    (f"market {UP.glyph}", ("up_share", "market"), None),
-)
-
-
-def _value(value: object, form: Form | None) -> Content:
-    """A value and its interval; of a bare number that alone; without a form, a share with its n."""
-    if form is None:
-        return accuracy(value)
-    if not isinstance(value, dict):
-        return Content(form(value))
-    number = figures.known(value.get("value"))
-    if number is None:
-        return Content.styled(UNKNOWN, "$quiet")
-    ends = [figures.known(value.get(name)) for name in ("low", "high")]
-    interval = ""
-    if None not in ends:
-        low, high = (form(end).removesuffix(" %") for end in ends)
-        interval = f" [{low}, {high}]"
-    return Content.assemble((form(number), "bold"), interval)
-
-
-def _columns(report: Report, width: int) -> list[tuple[str, ...]]:
-    """The checkpoints in groups that fit beside each other."""
-    room = max(1, (width - _NAME) // _CELL)
-    labels = report.labels
-    return [labels[start : start + room] for start in range(0, len(labels), room)]
-
-
-def _line(name: str, cells: Sequence[Content]) -> Content:
-    fitted = [cell.truncate(_CELL - 1, ellipsis=True, pad=True) for cell in cells]
-    return Content.assemble((f"{name:<{_NAME}}", "$quiet"), Content(" ").join(fitted))
-
-
-def _head(name: str, labels: Sequence[str]) -> Content:
-    return _line(name, [line(label, "bold $gold", limit=80) for label in labels])
-
-
-def _table(
-    name: str,
-    metrics: Sequence[tuple[str, tuple[str, ...], Form | None]],
-    report: Report,
-    width: int,
-) -> list[Content | str]:
-    lines: list[Content | str] = []
-    for labels in _columns(report, width):
-        lines.append(_head(name, labels))
-        lines += [
-            _line(title, [_value(report.of(label, *path), form) for label in labels])
-            for title, path, form in metrics
-        ]
-        if not name:
-            lines.insert(-len(metrics) + 1, _sizes(report, labels))
-    return lines
-
-
-def _sizes(report: Report, labels: Sequence[str]) -> Content:
-    cells = [
-        Content(
-            f"{figures.whole(report.of(label, 'n'))} rows, "
-            f"{figures.whole(report.of(label, 'days'))} days"
-        )
-        for label in labels
-    ]
-    return _line("n", cells)
-
-
 def _baselines(report: Report, width: int) -> list[Content | str]:
     """Each baseline's accuracy, and how much better each checkpoint is on the same rows."""
     lines: list[Content | str] = []
-    for labels in _columns(report, width - _CELL):
+    for labels in tables.groups(report, width - tables.CELL):
         found = {one.name: one for label in labels for one in report.baselines(label)}
         if not found:
             continue
         names = [line(f"{label} less it", "bold $gold", limit=80) for label in labels]
-        lines.append(_line("Baselines, same rows", [Content.styled("right", "$quiet"), *names]))
+        lines.append(
+            tables.row("Baselines, same rows", [Content.styled("right", "$quiet"), *names])
+        )
         for name, one in found.items():
             differences = [
                 mapping(at(mapping(report.of(label, "baselines")), name, "difference"))
                 for label in labels
             ]
-            cells = [_value(dict(one.accuracy), share)]
-            cells += [_value(dict(difference), points) for difference in differences]
-            lines.append(_line(line(one.label, limit=_NAME - 2).plain, cells))
+            cells = [tables.cell(dict(one.accuracy), tables.share)]
+            cells += [tables.cell(dict(difference), tables.points) for difference in differences]
+            lines.append(tables.row(line(one.label, limit=tables.NAME - 2).plain, cells))
     return lines
 
 
@@ -243,11 +123,11 @@ def _comparisons(report: Report) -> list[Content | str]:
                 (" less ", "$quiet"),
                 line(pair.get("second"), "bold", limit=40),
                 "  ",
-                _value(pair.get("accuracy"), points),
+                tables.cell(pair.get("accuracy"), tables.points),
                 ("   McNemar p ", "$quiet"),
-                three(at(pair, "mcnemar", "p_holm")),
+                tables.three(at(pair, "mcnemar", "p_holm")),
                 ("   Diebold–Mariano p ", "$quiet"),
-                three(at(pair, "diebold_mariano", "p_holm")),
+                tables.three(at(pair, "diebold_mariano", "p_holm")),
             )
         )
     if not lines:
@@ -298,21 +178,24 @@ def _years(report: Report, width: int) -> list[Content | str]:
     years = dict.fromkeys(
         year for label in report.labels for year in mapping(report.of(label, "years"))
     )
-    metrics = [(str(year), ("years", str(year)), None) for year in sorted(map(str, years))]
-    return _table("By year", metrics, report, width) if metrics else []
+    metrics: list[tables.Metric] = [
+        (line(year, limit=tables.NAME - 2).plain, ("years", year), None)
+        for year in sorted(map(str, years))
+    ]
+    return tables.table("By year", metrics, report, width) if metrics else []
 
 
-_ACCOUNT: tuple[tuple[str, str, Form], ...] = (
-    ("Sharpe, a year", "sharpe", two),
-    ("probabilistic Sharpe", "probabilistic_sharpe", share),
-    ("deflated Sharpe", "deflated_sharpe", share),
-    ("total return", "total_return", share),
-    ("without fees", "total_return_without_fees", share),
-    ("largest drawdown", "max_drawdown", share),
-    ("days won", "win_rate", share),
-    ("profit factor", "profit_factor", two),
-    ("turnover a day", "turnover", share),
-    ("exposure", "exposure", share),
+_ACCOUNT: tuple[tuple[str, str, tables.Form], ...] = (
+    ("Sharpe, a year", "sharpe", tables.two),
+    ("probabilistic Sharpe", "probabilistic_sharpe", tables.share),
+    ("deflated Sharpe", "deflated_sharpe", tables.share),
+    ("total return", "total_return", tables.share),
+    ("without fees", "total_return_without_fees", tables.share),
+    ("largest drawdown", "max_drawdown", tables.share),
+    ("days won", "win_rate", tables.share),
+    ("profit factor", "profit_factor", tables.two),
+    ("turnover a day", "turnover", tables.share),
+    ("exposure", "exposure", tables.share),
 )
 
 
@@ -329,23 +212,21 @@ def _backtest(report: Report, width: int) -> list[Content | str]:
         ]
         if not any(values for _, values in courses):
             continue
-        room = max(1, (width - _NAME) // _CELL)
+        room = max(1, (width - tables.NAME) // tables.CELL)
+        fee = tables.two(at(report.contents, "backtest", "cost_bps"))
+        days = figures.whole(report.backtest(label, "num_days", "open"))
         lines.append(
             Content.assemble(
                 ("Backtest of ", "$quiet"),
                 line(label, "bold $gold", limit=60),
-                (
-                    f"   {two(at(report.contents, 'backtest', 'cost_bps'))} basis points a trade, "
-                    f"{figures.whole(report.backtest(label, 'num_days', 'open'))} days",
-                    "$quiet",
-                ),
+                (f"   {fee} basis points a trade, {days} days", "$quiet"),
             )
         )
         for start in range(0, len(courses), room):
             beside = courses[start : start + room]
-            lines.append(_line("", [Content.styled(name, "$quiet") for name, _ in beside]))
+            lines.append(tables.row("", [Content.styled(name, "$quiet") for name, _ in beside]))
             lines += [
-                _line(name, [_value(values.get(key), form) for _, values in beside])
+                tables.row(name, [tables.cell(values.get(key), form) for _, values in beside])
                 for name, key, form in _ACCOUNT
             ]
     return lines
@@ -385,7 +266,7 @@ def _facts(report: Report) -> list[Content | str]:
         ("took", Content(figures.duration(context.get("seconds")))),
     ]
     lines: list[Content | str] = [
-        Content.assemble((f"{name:<{_NAME}}", "$quiet"), content) for name, content in facts
+        Content.assemble((f"{name:<{tables.NAME}}", "$quiet"), content) for name, content in facts
     ]
     return [*lines, *_path(report.past)]
 
@@ -408,8 +289,10 @@ def _suite(value: object) -> Content:
 
 def _path(past: Past) -> list[Content | str]:
     return [
-        Content.assemble((f"{'folder':<{_NAME}}", "$quiet"), shown(past.folder, limit=1000)),
-        Content.styled(f"{'':<{_NAME}}report.html opens in a browser; y copies the path", "$quiet"),
+        Content.assemble((f"{'folder':<{tables.NAME}}", "$quiet"), shown(past.folder, limit=1000)),
+        Content.styled(
+            f"{'':<{tables.NAME}}report.html opens in a browser; y copies the path", "$quiet"
+        ),
     ]
 
 

@@ -323,13 +323,13 @@ async def test_from_enter_to_the_report(size: tuple[int, int], fake: Client) -> 
         await until(pilot, lambda: "one evaluation at a time" in text_of(app))
         store = evaluated.begin(recording)
         await until(pilot, lambda: "60 %  1 200 of 2 000" in text_of(app))
+        await until(pilot, lambda: "to beat: always UP 53 %" in text_of(app))
         text = text_of(app)
         # 333 of 1,000 and 110 of 200: Wilson 1927, as in the tests of intervals.
         assert "33 % [30, 36] n=1 000" in text
         assert "55 % [48, 62] n=200" in text
         assert "ETA 40 s" in text
         assert "step-000050 2 of 2" in text
-        assert "to beat: always UP 53 %" in text
         assert "training waits for it" in text
         folder = evaluated.write(recording.run, evaluated.report())
         verdicts = {"base": "no evidence", "step-000050": "weak"}
