@@ -388,9 +388,7 @@ ACTIONS: tuple[Action, ...] = (
         "evaluate",
         "Go to the evaluations of the run, and begin one there.",
         "train",
-        7,
-        "",
-        _no_run,
+        why_not=_no_run,
     ),
     Action("find_rollouts", "slash", "/", "filter", "Find rollouts among all of the run.", "train"),
     # --- the chart of the train screen
