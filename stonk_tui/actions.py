@@ -729,7 +729,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "copy_report_path",
-        "y,f9",
+        "y,f4",
         "y",
         "copy path",
         "Copy the path of the report's folder.",

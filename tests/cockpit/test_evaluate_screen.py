@@ -13,11 +13,9 @@ from textual.app import App
 from textual.widgets import Input
 
 from engine.errors import RunFailedError, UserError
-from engine.evaluation import client, stopping
+from engine.evaluation import client
 from engine.evaluation.request import EvaluationRequest
-from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory
-from engine.runs.store import EventStore
 from stonk_tui import evaluation_form
 from stonk_tui.evaluation_form import Problem
 from stonk_tui.evaluation_list import EvaluationList, Past
@@ -206,11 +204,11 @@ async def test_path_of_the_folder_is_copied() -> None:
     app = cockpit(recording.run)
     async with opened(app) as pilot:
         screen = await _go(pilot)
-        await pilot.press("f9")
+        await pilot.press("f4")
         await until(pilot, lambda: "copy path: no report is open" in text_of(app))
         folder = evaluated.write(recording.run, evaluated.report())
         await until(pilot, lambda: screen._report is not None)
-        await pilot.press("f9")
+        await pilot.press("f4")
         await until(pilot, lambda: app.clipboard == str(folder))
 
 
@@ -475,21 +473,6 @@ async def test_breaking_off_asks_first_and_leaves_training_as_it_was(
         await pilot.press("y")
         await until(pilot, lambda: worker.verbs == verbs)
     worker.ends()
-
-
-def test_worker_that_trains_nothing_is_told_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    recording = recorded.record(3, state="finished")
-    with pytest.raises(UserError, match="no worker answers"):
-        stopping.stop(recording.run)
-    store = EventStore(recording.run.database, begins_attempt=False)
-    server = ControlServer(recording.run.socket, store, verbs=("stop",))
-    stopping.stop(recording.run)
-    assert server.commands.get(timeout=10).verb == "stop"
-    server.close()
-    store.close()
 
 
 # --- whatever the files hold
