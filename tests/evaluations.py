@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.config import RunConfig
+from engine.config import LoraSection, RunConfig
 from engine.evaluation import finish, predictor, request, store
 from engine.evaluation.evaluator import Evaluator
 from engine.evaluation.hosting import Host
 from engine.evaluation.preparation import Prepared, prepare
+from engine.policy import attention
 from engine.policy.policy import Policy
 from engine.policy.stack import save_whole_policy
 from engine.rewards.choice import resolve
@@ -31,7 +32,7 @@ from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from tests import market_files
-from tests.tiny import save_tiny_model, tiny_config, tiny_policy
+from tests.tiny import policy_on, save_tiny_model, tiny_base, tiny_config, tiny_policy
 
 DAYS = 320
 TOLD: dict[str, Any] = {
@@ -102,6 +103,15 @@ def save_checkpoint(run: RunDirectory, step: int) -> Path:
 def host_policy(config: RunConfig) -> Policy:
     """The tiny base model in memory."""
     policy = tiny_policy()
+    policy.rollout = config.rollout
+    return policy
+
+
+def policy_of_another_size(config: RunConfig) -> Policy:
+    """A base model in memory that no checkpoint of ``make_run`` fits."""
+    base = tiny_base(hidden_size=64)
+    base.set_attn_implementation(attention.NAME)
+    policy = policy_on(base, LoraSection(r=4, alpha=8, dropout=0.0))
     policy.rollout = config.rollout
     return policy
 

@@ -38,7 +38,7 @@ class Evaluated(_Record):
     run: str | None
     """The run that it belongs to; None for a folder outside any run."""
     folder: str | None = None
-    """Absolute path of its adapter; None for the base model."""
+    """Where its adapter was, absolute; None for the base model. The evaluation keeps a copy."""
 
 
 class Leakage(_Record):

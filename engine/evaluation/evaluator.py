@@ -94,7 +94,7 @@ class Evaluator:
         context: Context,
         host: Host,
     ) -> tuple[bool, str]:
-        adapters = [self._adapter(one, context) for one in context.checkpoints]
+        adapters = [self._adapter(one, context, folder) for one in context.checkpoints]
         predictions = PredictionStore(folder)
         try:
             course = _Course.of(context, predictions, self._clock)
@@ -123,7 +123,7 @@ class Evaluator:
         self._store.event("evaluation", done)
         return True, f"evaluated {context.total:,} predictions on {context.split}"
 
-    def _adapter(self, one: Evaluated, context: Context) -> StoredAdapter | None:
+    def _adapter(self, one: Evaluated, context: Context, folder: Path) -> StoredAdapter | None:
         """The policy of a checkpoint; None for the base model.
 
         Raises:
@@ -136,14 +136,7 @@ class Evaluator:
             )
         if one.folder is None:
             return None
-        if not identity.is_unchanged(one):
-            raise UserError(
-                f"checkpoint {one_line(one.label, 80)} is gone, or is not what it was when this "
-                "evaluation began",
-                where=one_line(one.folder),
-                fix="begin a new evaluation",
-            )
-        adapter = read_adapter(Path(one.folder))
+        adapter = read_adapter(identity.check_kept(one, folder))
         try:
             # Before anything is predicted, so that a misfit costs nobody time.
             with acting_as(self._policy.model, adapter):

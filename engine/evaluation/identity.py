@@ -4,6 +4,7 @@ Light: no torch.
 """
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from engine.errors import UserError
 from engine.evaluation.context import Evaluated
 from engine.runs import checkpoint_names
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG, BASE, NamedCheckpoint
-from engine.runs.directory import RunDirectory
+from engine.runs.directory import RunDirectory, fsync_file
 from engine.runs.stage1 import read_facts
 from engine.text import one_line
 
@@ -66,14 +67,54 @@ def base_digest(folder: Path) -> str:
     )
 
 
-def is_unchanged(one: Evaluated) -> bool:
-    """Whether the files of a checkpoint are still those that its digest was taken of."""
-    if one.folder is None:
-        return True
-    try:
-        return adapter_digest(Path(one.folder)) == one.hash
-    except OSError:
-        return False
+def keep(checkpoints: Sequence[Evaluated], folder: Path) -> None:
+    """Copy the adapters into an evaluation's ``folder``: training removes old checkpoints.
+
+    Raises:
+        UserError: one was removed or replaced meanwhile.
+    """
+    for one in checkpoints:
+        if one.folder is None:
+            continue
+        copy = kept(one, folder)
+        copy.mkdir(parents=True)
+        try:
+            for name in (ADAPTER, ADAPTER_CONFIG):
+                shutil.copyfile(Path(one.folder) / name, copy / name)
+                fsync_file(copy / name)
+        except FileNotFoundError as error:
+            raise _gone(one) from error
+        if adapter_digest(copy) != one.hash:
+            raise _gone(one)
+
+
+def kept(one: Evaluated, folder: Path) -> Path:
+    """Where an evaluation's ``folder`` keeps the adapter of a checkpoint."""
+    return folder / "checkpoints" / one.hash
+
+
+def check_kept(one: Evaluated, folder: Path) -> Path:
+    """The same, once it is what it was.
+
+    Raises:
+        UserError: it is not.
+    """
+    copy = kept(one, folder)
+    if not (copy / ADAPTER).is_file() or adapter_digest(copy) != one.hash:
+        raise UserError(
+            f"the copy of checkpoint {one_line(one.label, 80)} is not what it was when this "
+            "evaluation began",
+            where=one_line(str(copy)),
+            fix="begin a new evaluation",
+        )
+    return copy
+
+
+def _gone(one: Evaluated) -> UserError:
+    return UserError(
+        f"checkpoint {one_line(one.label, 80)} was removed just now by the run that trains",
+        fix="name a newer one",
+    )
 
 
 def _digest(files: Sequence[Path]) -> str:

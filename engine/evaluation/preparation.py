@@ -7,6 +7,7 @@ to load, which is no work for the process that draws a cockpit.
 
 import datetime as dt
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -70,7 +71,12 @@ def prepare(
             training, no row to evaluate, or a folder in the way.
     """
     config = run.config()
-    request = _pinned(request, run, config)
+    request, missing = _pinned(request, run, config)
+    if missing is not None:
+        # Training removes old checkpoints, and an evaluation keeps copies of its own.
+        if found := _begun(run, request, None, out):
+            return found
+        raise missing
     base = ensure_model(config.model.id, progress=progress)
     progress("looking at the checkpoints", 0, 0)
     checkpoints = identity.evaluated(request.checkpoints, run, model=config.model.id, base=base)
@@ -140,31 +146,50 @@ def prepare(
     return Prepared(folder, contexts.read(folder), is_new=True)
 
 
-def _pinned(request: EvaluationRequest, run: RunDirectory, config: RunConfig) -> EvaluationRequest:
-    """``request`` in words that mean the same tomorrow."""
-    named = [checkpoint_names.resolve(text, run) for text in request.checkpoints]
-    names = [BASE if one.folder is None else checkpoint_names.pinned(one, run) for one in named]
+def _pinned(
+    request: EvaluationRequest, run: RunDirectory, config: RunConfig
+) -> tuple[EvaluationRequest, UserError | None]:
+    """``request`` in words that mean the same tomorrow, and why a checkpoint of it is not there."""
     if request.temperature is not None and request.samples == 1:
         raise UserError(
             "one sample is greedy and has no temperature",
             where="--temperature",
             fix="ask for more --samples, or leave it out",
         )
-    return request.model_copy(
-        update={
-            "checkpoints": tuple(dict.fromkeys(names)),
-            "source": sources.absolute(request.source or config.data.source),
-        }
-    )
+    names, missing = [], None
+    for text in request.checkpoints:
+        try:
+            named = checkpoint_names.resolve(text, run)
+        except UserError as error:
+            missing = missing or error
+            names.append(_spelled_out(text))
+            continue
+        names.append(
+            BASE if named.folder is None else checkpoint_names.pinned(named, run),
+        )
+    source = sources.absolute(request.source or config.data.source)
+    pinned = {"checkpoints": tuple(dict.fromkeys(names)), "source": source}
+    return request.model_copy(update=pinned), missing
+
+
+def _spelled_out(text: str) -> str:
+    """``text`` as the name of a checkpoint that was there once."""
+    before, colon, after = text.rpartition(":")
+    step = re.fullmatch(r"step-(\d{1,9})", after)
+    return f"{before}{colon}step-{int(step[1]):06d}" if step else text
 
 
 def _begun(
     run: RunDirectory,
     request: EvaluationRequest,
-    checkpoints: Sequence[Evaluated],
+    checkpoints: Sequence[Evaluated] | None,
     out: Path | None,
 ) -> Prepared | None:
     """The evaluation that the same request began earlier.
+
+    Args:
+        checkpoints: what the request means today; None where some of it is gone.
+        out: the folder that was named.
 
     Raises:
         UserError: ``out`` holds something else.
@@ -189,9 +214,11 @@ def _begun(
 
 
 def _is_same(
-    context: Context, request: EvaluationRequest, checkpoints: Sequence[Evaluated]
+    context: Context, request: EvaluationRequest, checkpoints: Sequence[Evaluated] | None
 ) -> bool:
-    return context.request == request and context.checkpoints == tuple(checkpoints)
+    if context.request != request:
+        return False
+    return checkpoints is None or context.checkpoints == tuple(checkpoints)
 
 
 def _rows(dataset: Dataset, request: EvaluationRequest) -> Rows:
@@ -264,6 +291,7 @@ def _make(
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             asked = _asked(dataset, rows, config, progress)
+            identity.keep(context.checkpoints, scratch)
             store.create(scratch, [one.row() for one in asked])
             progress("fitting the logistic regression", 0, 0)
             market_files.write_baselines(scratch, dataset, rows, context.seed)

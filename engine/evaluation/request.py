@@ -83,4 +83,5 @@ def _in_words(error: ValidationError, where: str) -> UserError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
+    message = f"{message[:1].lower()}{message[1:]}"
     return UserError(one_line(message, 120), where=one_line(f"{where} {field}", 80))

@@ -139,7 +139,7 @@ class PredictionStore:
         self._db = _open(path)
 
     def close(self) -> None:
-        """Release the database, all of it in one file."""
+        """Release the database."""
         self._db.close()
 
     def examples(self) -> list[ExampleRow]:
@@ -242,9 +242,9 @@ def hold(folder: Path) -> Iterator[None]:
 
 def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS)
-    db.execute("PRAGMA journal_mode = WAL")
-    # NORMAL can lose the last commits at power loss.
-    db.execute("PRAGMA synchronous = FULL")
+    # With a rollback journal the table is one file whenever nobody writes. EXTRA makes its removal
+    # durable too, which is the commit.
+    db.execute("PRAGMA synchronous = EXTRA")
     return db
 
 

@@ -47,8 +47,6 @@ def ask(
         RunFailedError: it was not answered, or not in time.
     """
     deadline = time.monotonic() + timeout
-    if run.worker() is None and run.prober() is None:
-        launcher.launch_prober(run, verb)
     seen = _last_seq(run)
     identifier = _send(run, verb, payload, deadline)
     reader = StoreReader(run.database)
@@ -117,17 +115,21 @@ def run_program(module: str, run: RunDirectory, text: str, *, what: str, timeout
 
 
 def _send(run: RunDirectory, verb: str, payload: Mapping[str, Any], deadline: float) -> str:
-    """Send once somebody listens; a worker that has just been started does after a moment."""
+    """Send once somebody listens; a worker that is started for it does after a moment."""
     latest = min(deadline, time.monotonic() + _SOCKET_SECONDS)
+    is_started = False
     while True:
-        try:
-            return control.send(run, verb, payload)
-        except control.NobodyListensError as error:
-            is_alive = run.worker() is not None or run.prober() is not None
-            if not is_alive:
+        # One that waited for questions may end at any moment, so it is looked for every time.
+        if run.worker() is None and run.prober() is None:
+            if is_started:
                 raise RunFailedError(
                     f"the worker for {verb} of {run.id} ended: {_last_line(run.log)}"
-                ) from error
+                )
+            launcher.launch_prober(run, verb)
+            is_started = True
+        try:
+            return control.send(run, verb, payload)
+        except control.NobodyListensError:
             if time.monotonic() > latest:
                 raise
         time.sleep(_POLL_SECONDS)

@@ -51,7 +51,7 @@ def evaluate(
         prepared = preparation.prepare(run, request, out=out, progress=progress)
     _tell(run, prepared)
     if not prepared.is_finished:
-        _predict(run, prepared.folder)
+        _predict(run, prepared)
     report = read_report(prepared.folder)
     if as_json:
         say_json(report)
@@ -157,14 +157,19 @@ def _tell(run: RunDirectory, prepared: "Prepared") -> None:
         note(f"training of {run.id} waits while this runs")
 
 
-def _predict(run: RunDirectory, folder: Path) -> None:
+def _predict(run: RunDirectory, prepared: "Prepared") -> None:
     try:
         with _live() as show:
-            client.ask(run, folder, drafts=show)
+            client.ask(run, prepared.folder, drafts=show)
     except KeyboardInterrupt:
         with contextlib.suppress(UserError):
             client.interrupt(run)
         note("interrupted; what is predicted is kept, and the same command goes on with it")
+        if run.worker() is not None:
+            # What best and last mean changes while a run trains.
+            names = [one.label for one in prepared.context.checkpoints[1:]] or ["base"]
+            told = " ".join(f"--checkpoint {one_line(name, 60)}" for name in names)
+            note(f"that is `stonk-tui eval {run.id} {told}` with the same options")
         raise typer.Exit(130) from None
 
 
@@ -195,9 +200,9 @@ class _Lines:
 
 
 def _share(value: Mapping[str, Any], *, percent: bool = True) -> str:
-    """A figure with its interval and n; why there is none."""
+    """A figure with its interval and n; the report says why there is none."""
     if value["value"] is None:
-        return f"not computable: {one_line(str(value['why']), 60)}"
+        return "not computable"
     form = "{:.1%}" if percent else "{:.3f}"
     shown = form.format(value["value"])
     if value.get("low") is not None:
