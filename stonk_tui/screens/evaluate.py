@@ -334,13 +334,18 @@ class EvaluateScreen(CockpitScreen):
         run = self._run
         if run is None:
             return
+
+        def stop(is_meant: bool | None) -> None:
+            if is_meant:
+                self._stop(run)
+
         explanation = Content(
             "What was predicted is kept: the same form evaluated again goes on from there, and "
             "repeats nothing. There is no report until all is predicted."
         )
         self.app.push_screen(
             ConfirmScreen(Content("Stop the evaluation?"), explanation, "stop it", "let it go on"),
-            lambda is_meant: self._stop(run) if is_meant else None,
+            stop,
         )
 
     @work(thread=True, exit_on_error=False, group="stop")

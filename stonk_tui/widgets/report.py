@@ -205,11 +205,7 @@ def _backtest(report: Report, width: int) -> list[Content | str]:
         return [Content.assemble(("Backtest: not computable: ", "$quiet"), line(why, limit=300))]
     lines: list[Content | str] = []
     for label in report.trained:
-        courses: list[tuple[str, Values]] = [
-            ("long/short, at the open", mapping(report.backtest(label, "portfolios", _HEADLINE))),
-            ("long/flat, at the open", mapping(report.backtest(label, "portfolios", _FLAT))),
-            ("buy and hold", mapping(report.backtest(label, "buy_and_hold", "open"))),
-        ]
+        courses = _courses(report, label)
         if not any(values for _, values in courses):
             continue
         room = max(1, (width - tables.NAME) // tables.CELL)
@@ -230,6 +226,15 @@ def _backtest(report: Report, width: int) -> list[Content | str]:
                 for name, key, form in _ACCOUNT
             ]
     return lines
+
+
+def _courses(report: Report, label: str) -> list[tuple[str, Values]]:
+    """The accounts that are shown of a checkpoint's backtest."""
+    return [
+        ("long/short, at the open", mapping(report.backtest(label, "portfolios", _HEADLINE))),
+        ("long/flat, at the open", mapping(report.backtest(label, "portfolios", _FLAT))),
+        ("buy and hold", mapping(report.backtest(label, "buy_and_hold", "open"))),
+    ]
 
 
 # --- what it was, and where it lies
@@ -302,6 +307,10 @@ def _unknown(report: Report) -> list[Content | str]:
     for label in report.labels:
         for name, why in _reasons(report.of(label)):
             reasons.setdefault(f"{label}: {name}: {why}")
+    for label in report.trained:
+        for course, values in _courses(report, label):
+            for name, why in _reasons(values):
+                reasons.setdefault(f"{label}: {course}: {name}: {why}")
     if not reasons:
         return []
     told = list(reasons)[:_MAX_REASONS]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.app import App
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from engine.errors import RunFailedError, UserError
 from engine.evaluation import client
@@ -101,8 +101,10 @@ async def test_newest_report_stands_there_with_its_verdict(size: tuple[int, int]
         await pilot.press("f8")
         await until(pilot, lambda: "split" not in text_of(app).split("\n")[2])
         app.screen.query_one("#box").scroll_end(animate=False)
-        await until(pilot, lambda: "3 times so far, this one included" in text_of(app))
-        assert "base: roc auc: no answer states a confidence" in text_of(app)
+        await until(pilot, lambda: "buy and hold: deflated sharpe" in text_of(app))
+        whole = str(app.screen.query_one("#text", Static).content)
+        assert "3 times so far, this one included" in whole
+        assert "base: roc auc: no answer states a confidence" in whole
         await pilot.press("escape")
         await until(pilot, lambda: "samples 1" in text_of(app))
         assert isinstance(app.screen, EvaluateScreen)
