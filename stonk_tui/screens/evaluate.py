@@ -153,6 +153,9 @@ class EvaluateScreen(CockpitScreen):
         self._run, self._past, self._draft, self._problem = model.run, (), None, ""
         self._opened, self._looks, self._told_before = "", 0, None
         self.query_one(Trail).update(trail(model.run.id, "evaluate"))
+        history = model.history
+        named = "best" if history.best else "last" if history.checkpoints else "base"
+        self.query_one(EvaluationFields).fill({"checkpoints": named})
         self._look()
 
     @property

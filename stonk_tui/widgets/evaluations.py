@@ -40,11 +40,10 @@ PAST = (
 _LABEL = 22
 _NAMED = 3
 """Checkpoints of a form that are told by name."""
-_BEYOND = (
-    "f5 predicts every example of the split with these checkpoints, the untrained base model",
-    "among them, and holds their accuracy against simple baselines on the same days.",
-    "",
-    "Choose on the validation split. Each look at the test split is counted in its reports.",
+_BEGIN = (
+    "f5 predicts every example of the split with these checkpoints, the untrained base model among "
+    "them, and holds their accuracy against simple baselines on the same days.\n\n"
+    "Choose on the validation split. Each look at the test split is counted in its reports."
 )
 
 
@@ -209,7 +208,7 @@ def meanwhile(draft: Mapping[str, Any] | None, *, trains: bool, is_in_sight: boo
 
 def nothing_yet() -> Content:
     """What stands where there is no evaluation."""
-    return rows(*(Content.styled(text, "$quiet") for text in _BEYOND))
+    return Content.styled(_BEGIN, "$quiet")
 
 
 # --- those of before

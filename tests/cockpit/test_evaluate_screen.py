@@ -303,6 +303,14 @@ def test_same_checkpoint_by_two_names_is_one() -> None:
     assert isinstance(evaluation_form.read({}, run), Problem)
 
 
+async def test_run_without_a_checkpoint_begins_with_the_base_model() -> None:
+    app = cockpit(recorded.record(3).run)
+    async with opened(app) as pilot:
+        screen = await _go(pilot)
+        assert screen.query_one("#checkpoints", Input).value == "base"
+        assert "✓ base · how long it takes is not known yet" in text_of(app)
+
+
 # --- one that runs
 
 
