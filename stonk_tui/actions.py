@@ -17,7 +17,9 @@ from stonk_tui.modes import MODES, Mode
 if TYPE_CHECKING:
     from stonk_tui.app import Cockpit
 
-Scope = Literal["app", "train", "runs", "compare", "rollouts", "rollout", "log", "probe"]
+Scope = Literal[
+    "app", "train", "runs", "compare", "rollouts", "rollout", "log", "probe", "evaluate"
+]
 
 PREFIX = "g"
 """The first of two keys."""
@@ -137,6 +139,16 @@ def _no_writing(app: "Cockpit") -> str:
 def _no_deletion(app: "Cockpit") -> str:
     """Why the run under the cursor cannot be deleted."""
     return _no_writing(app) or _screen_says("delete_run")(app)
+
+
+def _no_evaluation(app: "Cockpit") -> str:
+    """Why no evaluation can be begun."""
+    return _no_run(app) or _no_writing(app) or _screen_says("begin_evaluation")(app)
+
+
+def _no_end_of_evaluation(app: "Cockpit") -> str:
+    """Why no evaluation can be stopped."""
+    return _no_run(app) or _no_writing(app) or _screen_says("stop_evaluation")(app)
 
 
 def _screen_says(action_id: str) -> "Callable[[Cockpit], str]":
@@ -373,6 +385,15 @@ ACTIONS: tuple[Action, ...] = (
         6,
         "set RUN KEY=VALUE",
         _no_run,
+    ),
+    Action(
+        "open_evaluate",
+        "e",
+        "e",
+        "evaluate",
+        "Go to the evaluations of the run, and begin one there.",
+        "train",
+        why_not=_no_run,
     ),
     Action("find_rollouts", "slash", "/", "filter", "Find rollouts among all of the run.", "train"),
     # --- the chart of the train screen
@@ -670,6 +691,58 @@ ACTIONS: tuple[Action, ...] = (
         "probe --checkpoint NAME --file FILE",
     ),
     Action("past", "f7", "f7", "history", "What was asked before; enter opens one.", "probe", 3),
+    # --- evaluate
+    Action(
+        "begin_evaluation",
+        "f5",
+        "f5",
+        "evaluate",
+        "Evaluate what the form says; so does enter in one of its fields.",
+        "evaluate",
+        1,
+        "eval --checkpoint NAME --source S --split test",
+        _no_evaluation,
+    ),
+    Action(
+        "stop_evaluation",
+        "f6",
+        "f6",
+        "break off",
+        "Stop the evaluation. Asks first; what was predicted is kept, and gone on with.",
+        "evaluate",
+        2,
+        "",
+        _no_end_of_evaluation,
+    ),
+    Action(
+        "past_evaluations",
+        "f7",
+        "f7",
+        "reports",
+        "The evaluations of before; enter opens a report.",
+        "evaluate",
+        3,
+    ),
+    Action(
+        "widen_report",
+        "f8",
+        "f8",
+        "widen",
+        "Give the report the whole screen, or fold it back.",
+        "evaluate",
+        4,
+    ),
+    Action(
+        "copy_report_path",
+        "y,f4",
+        "y",
+        "copy path",
+        "Copy the path of the report's folder.",
+        "evaluate",
+        5,
+        "",
+        _screen_says("copy_report_path"),
+    ),
 )
 
 BY_ID = {action.id: action for action in ACTIONS}

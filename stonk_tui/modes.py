@@ -53,6 +53,10 @@ MODES: tuple[Mode, ...] = (
         "probe", "b", "Ask checkpoints about an example; the run goes on.",
         "probe:ProbeScreen", cli="probe RUN --checkpoint NAME",
     ),
+    Mode(
+        "evaluate", "e", "Evaluate checkpoints on unseen days, and read the reports of before.",
+        "evaluate:EvaluateScreen", cli="eval RUN --checkpoint NAME --split test",
+    ),
     Mode("log", "l", "The event log, and the worker's own output.", "log:LogScreen"),
 )  # fmt: skip
 

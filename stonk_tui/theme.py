@@ -45,6 +45,14 @@ UNPARSED = Look("?", "unparsed", "$warn")
 ALARM = Look("⚠", "alarm", "$bad")
 QUIET = Look("✓", "quiet", "$good")
 
+VERDICTS: dict[str, Look] = {
+    "no evidence": Look("○", "no evidence", "$ink"),
+    "weak": Look("◐", "weak", "$warn"),
+    "strong": Look("●", "strong", "$good"),
+    "suspect leakage": Look("⚠", "suspect leakage", "$bad"),
+}
+"""What an evaluation says of a checkpoint; see docs/evaluation.md."""
+
 LEVELS: dict[str, Look] = {
     "info": Look("·", "info", "$quiet"),
     "good": Look("✓", "good", "$good"),

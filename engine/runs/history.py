@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.runs import live_settings
+from engine.runs import evaluations, live_settings
 from engine.runs.live_settings import Changed
 from engine.runs.reader import Event
 
 TERMINAL_STATES = ("finished", "stopped", "failed")
 KEPT_PROBES = 50
+KEPT_EVALUATIONS = 50
 STATES = (
     "prepared",
     "starting",
@@ -156,6 +157,8 @@ class History:
     log: list[LogLine] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     """What checkpoints were asked and answered, the last ones, oldest first; see docs/probe.md."""
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    """The newest word on each of the last evaluations, the newest last."""
     log_is_cut: bool = False
     """Not all that happened stands in ``log``; its newest lines do."""
     _marks: list[_Mark] = field(default_factory=list, repr=False)
@@ -310,7 +313,14 @@ class History:
     def _on_probe(self, event: Event, payload: Mapping[str, Any]) -> None:
         self.probes = [*self.probes, {**payload, "time": event.time}][-KEPT_PROBES:]
 
+    def _on_evaluation(self, event: Event, payload: Mapping[str, Any]) -> None:
+        level, text = evaluations.in_words(payload)
+        self.evaluations = evaluations.noted(self.evaluations, payload, event.time)
+        self.evaluations = self.evaluations[-KEPT_EVALUATIONS:]
+        self._say(event, level, text)
+
     def _on_command(self, event: Event, payload: Mapping[str, Any]) -> None:
+        self.evaluations = evaluations.answered(self.evaluations, payload)
         level = "info" if payload["ok"] else "warning"
         self._say(event, level, f"{payload['verb']}: {payload['message']}")
 

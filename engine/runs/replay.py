@@ -33,6 +33,7 @@ _NEWEST_OF = (
     "memory",
     "notice",
     "probe",
+    "evaluation",
 )
 
 _CHECKPOINTS = """

@@ -44,6 +44,7 @@ _SCOPES: tuple[tuple[actions.Scope, str], ...] = (
     ("compare", "Runs compared"),
     ("log", "Log"),
     ("probe", "Probe"),
+    ("evaluate", "Evaluate"),
 )
 
 _MOVING = (

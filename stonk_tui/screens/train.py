@@ -272,6 +272,9 @@ class TrainScreen(CockpitScreen):
         if isinstance(screen, RolloutsScreen):
             screen.call_after_refresh(screen.do_filter)
 
+    def do_open_evaluate(self) -> None:
+        self.cockpit.do_mode("evaluate")
+
     def do_settings(self) -> None:
         # Imported when first needed, like everything that only few openings need.
         from stonk_tui.screens.settings import SettingsScreen

@@ -18,6 +18,7 @@ from stonk_tui.palette import ActionProvider
 from stonk_tui.screens import confirm
 from stonk_tui.screens.compare import CompareScreen
 from stonk_tui.screens.confirm import ConfirmScreen
+from stonk_tui.screens.evaluate import EvaluateScreen
 from stonk_tui.screens.help import HelpScreen, help_text
 from stonk_tui.screens.log import LogScreen
 from stonk_tui.screens.probe import ProbeScreen
@@ -39,6 +40,7 @@ OWNERS: dict[str, type] = {
     "rollout": RolloutScreen,
     "log": LogScreen,
     "probe": ProbeScreen,
+    "evaluate": EvaluateScreen,
 }
 
 

@@ -20,6 +20,7 @@ from stonk_tui import actions, theme
 from stonk_tui.app import Cockpit
 from stonk_tui.commands import cockpit as opening
 from stonk_tui.screens.confirm import ConfirmScreen
+from stonk_tui.screens.evaluate import EvaluateScreen, ReportBox
 from stonk_tui.screens.help import HelpScreen, Topic, help_text
 from stonk_tui.screens.log import LogScreen
 from stonk_tui.screens.rollout import RolloutScreen
@@ -518,7 +519,7 @@ async def test_help_is_searched_by_typing_and_scrolled_meanwhile() -> None:
 
 
 def test_explanations_are_three_sentences_or_a_little_more() -> None:
-    for kind in (RunsScreen, LogScreen, RolloutScreen):
+    for kind in (RunsScreen, LogScreen, RolloutScreen, EvaluateScreen, ReportBox):
         assert 3 <= len(re.findall(r"[.;:] |\.$", kind.explanation)) <= 6
     assert help_text(Topic("Here", "One. Two. Three.")).plain.lstrip().startswith("Here. One.")
 

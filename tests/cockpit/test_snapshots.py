@@ -20,9 +20,9 @@ from stonk_tui.screens import real_run
 from stonk_tui.screens.export_series import ExportSeriesScreen
 from stonk_tui.settings import Settings
 from stonk_tui.themes import PALETTES
-from tests import recorded
+from tests import evaluated, recorded
 from tests.cockpit import test_doors as doors
-from tests.cockpit.helpers import MACHINE, settle, until, until_rows_are_read
+from tests.cockpit.helpers import MACHINE, settle, text_of, until, until_rows_are_read
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 SnapCompare = Callable[..., bool]
@@ -295,6 +295,38 @@ def test_probe_screen(
     snap_compare: SnapCompare, keys: tuple[str, ...], size: tuple[int, int]
 ) -> None:
     assert _compare(snap_compare, _asked(), size, *keys)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", ["empty", "running", "report"])
+def test_evaluate_screen(snap_compare: SnapCompare, state: str, size: tuple[int, int]) -> None:
+    recording = recorded.record(120)
+    store = None
+    if state != "empty":
+        two = ("base", "step-000050", "step-000100")
+        evaluated.write(recording.run, evaluated.report(two))
+        words = {"base": "no evidence", "step-000050": "strong"}
+        planted = {"source": "planted:share=0.9,seed=1", "split": "validation"}
+        name = "20251119-230000-validation"
+        made_up = evaluated.report(words=words, is_synthetic=True, identifier=name, **planted)
+        evaluated.write(recording.run, made_up, identifier=name)
+    if state == "running":
+        store = evaluated.begin(recording)
+    now = recording.now
+    app = Cockpit(recording.run, clock=lambda: now, machine=MACHINE)
+
+    async def be_ready(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.model is not None and app.model.loaded)
+        await pilot.press("g", "e")
+        awaited = {"empty": "No evaluation yet", "running": "60 %", "report": "● strong"}[state]
+        await until(pilot, lambda: awaited in text_of(app) and "✓ base" in text_of(app))
+        for field in app.screen.query(Input):
+            field.cursor_blink = False
+        await settle(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=be_ready)
+    if store is not None:
+        store.close()
 
 
 @pytest.mark.parametrize("panel", range(1, 10))

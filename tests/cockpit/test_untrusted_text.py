@@ -24,7 +24,7 @@ from engine.runs.store import RolloutRecord
 from engine.task import ComponentScore, Json
 from stonk_tui.screens.log import tail
 from stonk_tui.widgets.text import OutputFilter, line, shown
-from tests import recorded
+from tests import evaluated, recorded
 from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
 
 HOSTILE = (
@@ -49,6 +49,7 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "alarm": ("8", "enter"),
     "promote": ("P",),
     "probe": ("g", "b"),
+    "evaluate": ("e",),
 }
 
 
@@ -136,6 +137,9 @@ def _hostile_run() -> recorded.Recording:
     answer = {"checkpoint": HOSTILE, "run": HOSTILE, "samples": [sample, HOSTILE], "vote": HOSTILE}
     example = {"ticker": HOSTILE, "as_of": HOSTILE, "source": HOSTILE, "actual": HOSTILE}
     store.event("probe", {"id": HOSTILE, "example": example, "answers": [answer, answer, HOSTILE]})
+    evaluated.write(recording.run, evaluated.hostile(HOSTILE))
+    evaluation = evaluated.event("done", source=HOSTILE, split=HOSTILE, message=HOSTILE)
+    store.event("evaluation", evaluation | {"verdicts": {HOSTILE: HOSTILE}, "accuracy": HOSTILE})
     store.event("checkpoint", {"name": HOSTILE, "best": True, "validation_reward": None})
     store.event("progress", {"task": HOSTILE, "done": 1, "total": 2, "detail": HOSTILE})
     recording.closes()
