@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import fault_rows
 from bench.fault_rows.row import Row, bound
 from bench.machine import machine

@@ -32,6 +32,7 @@ from engine.policy.policy import Policy
 from engine.policy.stack import save_whole_policy
 from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256, step_of
 from engine.runs.directory import RunDirectory, fsync_directory, fsync_file, write_atomically
+from engine.runs.reader import StoreReader
 
 __all__ = [
     "SavedState",
@@ -156,6 +157,15 @@ def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
 def mark_best(run: RunDirectory, name: str | None) -> None:
     """Record ``name`` as the best checkpoint by validation reward; None where there is none."""
     write_atomically(run.path / "best_model", f"{name or ''}\n")
+
+
+def told(run: RunDirectory) -> dict[str, int]:
+    """Name → step of the checkpoints that the log tells of, those rotated out too."""
+    reader = StoreReader(run.database)
+    try:
+        return {event.payload["name"]: event.step for event in reader.events_of("checkpoint")}
+    finally:
+        reader.close()
 
 
 def _newest_of(run: RunDirectory, candidates: Sequence[str]) -> str | None:

@@ -129,6 +129,30 @@ class Training:
             words = ", ".join(map(str, undone))
             text = f"settings are as they were at step {saved.step} again: {words}"
             self.store.event("notice", {"level": "warning", "text": text})
+        self._make_up_for(saved)
+
+    def _make_up_for(self, saved: checkpoints.SavedState) -> None:
+        """Say of the checkpoint gone back to what its worker was killed before it could say."""
+        best, kept = self.progress.best_name, checkpoints.names(self.run)
+        checkpoints.mark_best(self.run, best if best in kept else None)
+        told = checkpoints.told(self.run)
+        if saved.name not in told:
+            gone = [name for name in told if told[name] < saved.step and name not in kept]
+            is_best = saved.name == best
+            self.store.event(
+                "checkpoint",
+                {
+                    "name": saved.name,
+                    "best": is_best,
+                    "validation_reward": self.progress.best_reward if is_best else None,
+                    "removed": gone,
+                },
+            )
+
+    def begin_anew(self) -> None:
+        """Train from the first step, with no checkpoint to go on from: what was before is void."""
+        if self.store.begin_anew():
+            self.store.event("resumed", {"from_step": 0, "anew": True}, step=0)
 
     def obey_set(self, command: Command) -> str:
         """Change settings as a person wants it: all of them, or none; says what came of it.
@@ -184,6 +208,8 @@ class Training:
             "loss_scale": self.scaler.state_dict(),
             "memory": self.guard.state(),
         }
+        # Whoever resumes from it writes no event of the steps that it holds.
+        self.store.flush()
         name = checkpoints.save(
             self.run, progress.step, self.policy, self.optimizer, self.generator, values
         )
