@@ -100,9 +100,11 @@ def main() -> int:
             path.write_text(json.dumps(now, indent=1) + "\n")
 
         done = make(row, options.trials or row.trials, done, save)
+        verdict = row.verdict(done["figures"]) if row.verdict and done.get("figures") else ""
         if done.get("trials"):
-            print(report(row, done), flush=True)
-        failed += bool(done.get("failures"))
+            save(done | {"verdict": verdict})
+            print(report(row, done) + (f"; but {verdict}" if verdict else ""), flush=True)
+        failed += bool(done.get("failures") or verdict)
     return 1 if failed else 0
 
 
