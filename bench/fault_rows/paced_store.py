@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.runs.store import EventStore
 from engine.task import Json
@@ -17,8 +18,8 @@ def make(pace: float, steps: float) -> type[EventStore]:
     """
 
     class Paced(EventStore):
-        def __init__(self, path: Path, *, begins_attempt: bool = True) -> None:
-            super().__init__(path, begins_attempt=begins_attempt)
+        def __init__(self, path: Path, **options: Any) -> None:
+            super().__init__(path, **options)
             self._written = 0
             self._began = self._stepped = time.monotonic()
             self._ends = threading.Event()

@@ -21,7 +21,7 @@ from bench.fault_rows.terminals import Terminal, has_ended, processor_seconds, t
 from engine.runs.directory import RunDirectory
 from engine.runs.status import read_history
 
-_WAYS = ("window", "leader", "signal", "silent")
+WAYS = ("window", "leader", "signal", "silent")
 _ATTACHED_SECONDS = 2.0
 _ENDED_SECONDS = 5.0
 _PATIENCE_SECONDS = 30.0
@@ -30,7 +30,7 @@ _SCHEDULE = {"max_steps": 10**6, "save_every": 50, "eval_every": 10**6, "eval_sa
 
 def trial(number: int, folder: Path) -> Outcome:
     """Lose one connection, and attach again."""
-    way, rng = _WAYS[number % len(_WAYS)], random.Random(number)
+    way, rng = WAYS[number % len(WAYS)], random.Random(number)
     with tiny_runs.new_run(folder, schedule=_SCHEDULE) as run:
         pid = tiny_runs.workers().start(run)
         tiny_runs.until(lambda: tiny_runs.state(run) == "training")

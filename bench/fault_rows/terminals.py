@@ -103,6 +103,13 @@ class Terminal:
         while (left := end - time.monotonic()) > 0:
             self.read(min(0.05, left))
 
+    def drain(self, seconds: float) -> None:
+        """Read for ``seconds``, and look at nothing."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                os.read(self.master, 2**20)
+
     def read(self, seconds: float) -> None:
         """Take in what is written within ``seconds``."""
         if not select.select([self.master], [], [], seconds)[0]:
