@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.policy.quiet import quieten_libraries
+
 READY = "ready"
 CONFIG = "config.json"
 _LIBRARIES = (
@@ -47,6 +49,7 @@ _LIBRARIES = (
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    quieten_libraries()
     for name in _LIBRARIES:
         importlib.import_module(name)
     living: set[int] = set()

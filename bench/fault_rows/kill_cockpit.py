@@ -1,9 +1,9 @@
 """SIGKILL to a cockpit that watches a tiny run, at times with a command on its way.
 
-Every fourth cockpit is killed within moments of asking for a checkpoint, every fourth of asking for
-a pause; the worker must have got all of the command or nothing. The others tell whether training
-felt it: the time from each step to the next in the 16 steps after the kill, against the 16 before,
-and those against the 16 before them, which tells how much that differs by itself.
+Every third cockpit is killed within moments of asking for a checkpoint, every third of asking for a
+pause; the worker must have got all of the command or nothing. The others tell whether training felt
+it: the time from each step to the next in the twelve steps after the kill, against the twelve
+before, and those against the twelve before them, which tells how much that differs by itself.
 """
 
 import random
@@ -21,11 +21,13 @@ from engine.runs import control
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 
-_KEYS = {2: "c", 3: "p"}
+_KEYS = ("", "c", "p")
 _VERBS = {"c": "checkpoint", "p": "pause"}
-_WINDOW = 16
+_WINDOW = 12
 """Steps that are compared."""
-_MOST_SECONDS_TO_KILL = 0.15
+_SHARE_TO_KILL = 0.4
+"""Longest time from a key to the kill, as a share of what this machine took to attach."""
+_QUIET_SECONDS = 0.3
 _NOISE = 1.05
 _SCHEDULE = {"max_steps": 10**6, "save_every": 10**6, "eval_every": 10**6, "eval_samples": 4}
 
@@ -33,16 +35,16 @@ _SCHEDULE = {"max_steps": 10**6, "save_every": 10**6, "eval_every": 10**6, "eval
 def trial(number: int, folder: Path) -> Outcome:
     """Attach a cockpit to a run in training, and kill it."""
     rng = random.Random(number)
-    key = _KEYS.get(number % 4, "")
+    key = _KEYS[number % len(_KEYS)]
     with tiny_runs.new_run(folder, schedule=_SCHEDULE) as run:
         pid = tiny_runs.workers().start(run)
         tiny_runs.until(lambda: tiny_runs.state(run) == "training")
         with terminal(run) as screen:
-            screen.until_attached()
+            attached = screen.until_attached()
             if key:
                 screen.watch(rng.uniform(0, 0.5))
                 screen.type(key)
-                time.sleep(rng.uniform(0, _MOST_SECONDS_TO_KILL))
+                time.sleep(rng.uniform(0, _SHARE_TO_KILL * attached))
             else:
                 enough = _step(run) + 2 * _WINDOW + 1
                 screen.until(lambda: _step(run) >= enough, f"step {enough}")
@@ -69,10 +71,9 @@ def _command(run: RunDirectory, verb: str) -> Outcome:
     """Whether the command that may have come was carried out as often as it came."""
     reader = StoreReader(run.database)
     try:
-        stored = reader.rows("SELECT id, verb FROM commands")
+        stored = _settled(run, reader)
         if len(stored) > 1 or any(kind != verb for _, kind in stored):
             return Outcome(f"one {verb} was sent, and there are {stored}")
-        tiny_runs.until(lambda: len(reader.events_of("command")) == len(stored))
         if verb == "pause" and stored:
             control.send(run, "resume")
         step = _step(run)
@@ -81,18 +82,34 @@ def _command(run: RunDirectory, verb: str) -> Outcome:
         for identifier, _ in stored:
             if [answer["ok"] for answer in answers if answer["id"] == identifier] != [True]:
                 return Outcome(f"{verb} was answered {answers}")
-        done = {
-            # One is made before the first step.
-            "checkpoint": len(reader.events_of("checkpoint")) - 1,
-            "pause": [event.payload["state"] for event in reader.events_of("state")].count(
-                "paused"
-            ),
-        }[verb]
+        states = [event.payload["state"] for event in reader.events_of("state")]
+        # One checkpoint is made before the first step.
+        saved = len(reader.events_of("checkpoint")) - 1
+        done = {"checkpoint": saved, "pause": states.count("paused")}[verb]
         if done != len(stored):
             return Outcome(f"{len(stored)} {verb} came and {done} were carried out")
         return Outcome(figures={"commands that came": len(stored)})
     finally:
         reader.close()
+
+
+def _settled(run: RunDirectory, reader: StoreReader) -> list[tuple[str, str]]:
+    """(id, verb) of the commands that came, once all are answered and no more can be on its way."""
+    step = _step(run)
+    quiet_since, before = time.monotonic(), -1
+
+    def is_settled() -> bool:
+        nonlocal quiet_since, before
+        ((came,),) = reader.rows("SELECT count(*) FROM commands")
+        answered = len(reader.events_of("command"))
+        if came != before or answered != came:
+            quiet_since, before = time.monotonic(), came
+        # The sender is dead, but the worker may not have read all of what it sent.
+        has_gone_on = _step(run) > step + 1 or tiny_runs.state(run) == "paused"
+        return has_gone_on and time.monotonic() - quiet_since > _QUIET_SECONDS
+
+    tiny_runs.until(is_settled)
+    return [(identifier, verb) for identifier, verb in reader.rows("SELECT id, verb FROM commands")]
 
 
 def _steps(run: RunDirectory, killed_at: int) -> Outcome:
@@ -137,7 +154,7 @@ ROWS = (
         "worker alive; its steps take as long as before, within noise; a command on its way carried"
         " out once or, where it never came, not at all",
         trials=100,
-        short=4,
+        short=3,
         trial=trial,
         verdict=verdict,
     ),

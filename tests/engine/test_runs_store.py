@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from engine.runs import store as store_module
 from engine.runs.reader import StoreReader
 from engine.runs.store import EventStore, RolloutRecord
 from engine.task import ComponentScore
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -238,6 +240,36 @@ def test_worker_without_a_checkpoint_makes_void_what_was_trained_and_nothing_els
         (2, "validation"),
     ]
     assert rollouts == [2]
+
+
+def test_full_queue_makes_who_writes_wait_and_drops_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_QUEUE_ROWS", 4)
+    store = EventStore(path)
+    disk_is_slow, is_writing = threading.Event(), threading.Event()
+
+    def hold(db: sqlite3.Connection) -> None:
+        is_writing.set()
+        disk_is_slow.wait(30)
+
+    def write() -> None:
+        for number in range(20):
+            store.event("notice", {"number": number})
+
+    store._put(hold, durable=True)
+    assert is_writing.wait(30)
+    training = threading.Thread(target=write)
+    training.start()
+    wait_for(store._work.full)
+    training.join(0.1)
+    assert training.is_alive()
+    disk_is_slow.set()
+    training.join(30)
+    store.close()
+    reader = read(path)
+    assert [event.payload["number"] for event in reader.events()] == list(range(20))
+    reader.close()
 
 
 WRITER = """
