@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import fault_rows
-from bench.fault_rows.row import Row, bound
+from bench.fault_rows.row import Outcome, Row, bound
 from bench.machine import machine
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
@@ -48,7 +48,10 @@ def make(row: Row, total: int, done: dict[str, Any], save: Any) -> dict[str, Any
     started, first = time.monotonic(), int(done.get("trials", 0))
     for number in range(first, total):
         with tempfile.TemporaryDirectory(prefix=f"faults-{row.name}-") as folder:
-            outcome = row.trial(number, Path(folder))
+            try:
+                outcome = row.trial(number, Path(folder))
+            except TimeoutError as error:
+                outcome = Outcome(str(error))
         if outcome.problem:
             failures.append({"trial": number, "problem": outcome.problem})
             print(f"{row.name} {number}: {outcome.problem}", flush=True)

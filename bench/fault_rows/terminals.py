@@ -108,7 +108,9 @@ class Terminal:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if select.select([self.master], [], [], left)[0]:
-                os.read(self.master, 2**20)
+                # As in ``read``: a program that has ended leaves nothing to read.
+                with contextlib.suppress(OSError):
+                    os.read(self.master, 2**20)
 
     def read(self, seconds: float) -> None:
         """Take in what is written within ``seconds``."""

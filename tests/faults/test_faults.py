@@ -41,6 +41,14 @@ def test_trials_go_on_where_they_were_left() -> None:
     assert done["figures"] == {"seconds": [0, 1, 2, 3]}
 
 
+def test_trial_that_waits_in_vain_is_a_failure_and_not_the_end() -> None:
+    def trial(number: int, folder: Path) -> Outcome:
+        raise TimeoutError("waited for 90 s in vain")
+
+    done = faults.make(_row(trial), 2, {}, lambda done: None)
+    assert [failure["trial"] for failure in done["failures"]] == [0, 1]
+
+
 def test_table_says_what_is_known_of_each_row(tmp_path: Path) -> None:
     rows = {name: _row(None, name=name) for name in ("new", "half", "whole")}
     for name, trials, failures in (("half", 2, [{}]), ("whole", 3, [])):
