@@ -169,7 +169,7 @@ def _train(
         if name is not None:
             training.resume(name)
         else:
-            training.begin_anew()
+            store.begin_anew()
         if name is None and config.warmup.steps > 0:
             store.event("state", {"state": "warming_up", "detail": ""})
             progress("warm-up", 0, config.warmup.steps)

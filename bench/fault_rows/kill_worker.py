@@ -2,7 +2,8 @@
 
 A thread sends commands all the while, and a reader takes down every row that it sees durable. Then
 a worker finishes the run, and everything is compared: the rows, the commands, the checkpoints with
-the log, and every loss and the final weights with those of a run that nobody interrupted.
+the log, what a window shows that was open all the while with what a new one shows, and every loss
+and the final weights with those of a run that nobody interrupted.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from bench.fault_rows.row import Outcome, Row
 from bench.fault_rows.sender import Sender
 from bench.fault_rows.tiny_runs import Watcher
 from engine.runs.directory import RunDirectory
+from engine.runs.history import History
+from engine.runs.reader import StoreReader
 
 _ATTEMPTS = 4
 """A worker that is quicker than the first one was may be through before its moment."""
@@ -50,6 +53,8 @@ def _trial(number: int, folder: Path, share: float) -> Outcome:
         problem = problem or checks.problem_of(run, watcher.rows, sender.sent)
         if not problem and checks.results(run) != expected:
             problem = "losses or final weights are not those of the uninterrupted run"
+        if not problem and watcher.history != _afresh(run):
+            problem = "a window that was open all the while shows something else than a new one"
         acknowledged = sum(sent.is_acknowledged for sent in sender.sent)
         figures = {"kills": kills, "events seen": len(watcher.rows), "commands": acknowledged}
         return Outcome(problem, figures)
@@ -63,6 +68,14 @@ def _uninterrupted() -> tuple[Any, float]:
         tiny_runs.workers().start(run)
         tiny_runs.until(lambda: run.worker() is None)
         return checks.results(run), time.monotonic() - began
+
+
+def _afresh(run: RunDirectory) -> History:
+    """What a window shows that is opened now."""
+    with contextlib.closing(StoreReader(run.database)) as reader:
+        history = History()
+        history.apply(reader.events(limit=10**6))
+    return history
 
 
 def _kill_after(run: RunDirectory, watcher: Watcher, seconds: float) -> bool:

@@ -25,6 +25,7 @@ from engine import config as configuration
 from engine.config import RunConfig
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
+from engine.runs.history import History
 from engine.runs.reader import StoreReader
 from engine.runs.status import effective_state, read_history
 
@@ -159,6 +160,8 @@ class Watcher:
         self._run = run
         self._reader: StoreReader | None = None
         self.rows: list[Row] = []
+        self.history = History()
+        """What a window shows that was open all the while."""
 
     def look(self) -> list[Row]:
         """The rows that have come since the last look."""
@@ -170,6 +173,7 @@ class Watcher:
         last = self.rows[-1][0] if self.rows else 0
         new: list[Any] = self._reader.rows(_ROWS, (last,))
         self.rows += new
+        self.history.apply(self._reader.events(self.history.last_seq))
         return new
 
     def close(self) -> None:

@@ -152,13 +152,16 @@ class EventStore:
 
         self._put(mark)
 
-    def begin_anew(self) -> bool:
-        """Mark all that earlier workers trained as replayed; whether there was anything.
+    def begin_anew(self) -> None:
+        """Mark all that earlier workers trained as replayed, and say so: both or neither.
 
-        For a worker that finds no checkpoint to go on from.
+        For a worker that finds no checkpoint to go on from. Where nothing was trained, nothing
+        happens.
         """
+        self._step = 0
+        insert = self._inserting("resumed", {"from_step": 0, "anew": True})
 
-        def mark(db: sqlite3.Connection) -> bool:
+        def mark(db: sqlite3.Connection) -> None:
             kinds = ", ".join("?" * len(TRAINING_KINDS))
             marked = db.execute(
                 "UPDATE events SET superseded = 1 WHERE superseded = 0 AND attempt < ?"
@@ -167,9 +170,10 @@ class EventStore:
             )
             db.execute("UPDATE rollouts SET superseded = 1 WHERE attempt < ?", (self.attempt,))
             curves.cut_after(db, 0)
-            return marked.rowcount > 0
+            if marked.rowcount:
+                insert(db)
 
-        return bool(self._put(mark, durable=True).result())
+        self._put(mark)
 
     def draft(self, identifier: str, payload: Mapping[str, Json] | None) -> None:
         """Show how far the answer to a command is; the last one alone is kept, None removes it."""

@@ -159,13 +159,25 @@ def mark_best(run: RunDirectory, name: str | None) -> None:
     write_atomically(run.path / "best_model", f"{name or ''}\n")
 
 
-def told(run: RunDirectory) -> dict[str, int]:
-    """Name → step of the checkpoints that the log tells of, those rotated out too."""
+def told(run: RunDirectory, step: int) -> dict[str, float | None]:
+    """Name → validation reward of the checkpoints that are there by what the log says.
+
+    Args:
+        run: whose log is read.
+        step: what was said after it is left out.
+    """
+    there: dict[str, float | None] = {}
     reader = StoreReader(run.database)
     try:
-        return {event.payload["name"]: event.step for event in reader.events_of("checkpoint")}
+        events = reader.events_of("checkpoint")
     finally:
         reader.close()
+    for event in events:
+        if event.step <= step:
+            for name in (event.payload["name"], *event.payload.get("removed", ())):
+                there.pop(name, None)
+            there[event.payload["name"]] = event.payload.get("validation_reward")
+    return there
 
 
 def _newest_of(run: RunDirectory, candidates: Sequence[str]) -> str | None:

@@ -132,27 +132,22 @@ class Training:
         self._make_up_for(saved)
 
     def _make_up_for(self, saved: checkpoints.SavedState) -> None:
-        """Say of the checkpoint gone back to what its worker was killed before it could say."""
+        """Say of the checkpoints what the last worker was killed before it could say.
+
+        Or what it said, and this resume takes back.
+        """
         best, kept = self.progress.best_name, checkpoints.names(self.run)
         checkpoints.mark_best(self.run, best if best in kept else None)
-        told = checkpoints.told(self.run)
-        if saved.name not in told:
-            gone = [name for name in told if told[name] < saved.step and name not in kept]
-            is_best = saved.name == best
-            self.store.event(
-                "checkpoint",
-                {
-                    "name": saved.name,
-                    "best": is_best,
-                    "validation_reward": self.progress.best_reward if is_best else None,
-                    "removed": gone,
-                },
-            )
-
-    def begin_anew(self) -> None:
-        """Train from the first step, with no checkpoint to go on from: what was before is void."""
-        if self.store.begin_anew():
-            self.store.event("resumed", {"from_step": 0, "anew": True}, step=0)
+        told = checkpoints.told(self.run, saved.step)
+        gone = [name for name in told if name not in kept]
+        if saved.name in told and not gone:
+            return
+        is_best = saved.name == best
+        reward = self.progress.best_reward if is_best else told.get(saved.name)
+        self.store.event(
+            "checkpoint",
+            {"name": saved.name, "best": is_best, "validation_reward": reward, "removed": gone},
+        )
 
     def obey_set(self, command: Command) -> str:
         """Change settings as a person wants it: all of them, or none; says what came of it.

@@ -215,7 +215,7 @@ def test_worker_without_a_checkpoint_makes_void_what_was_trained_and_nothing_els
     path: Path,
 ) -> None:
     store = EventStore(path)
-    assert not store.begin_anew()
+    store.begin_anew()
     for kind in ("promotion", "worker", "state", "validation", "alarm", "checkpoint", "command"):
         store.event(kind, {})
     store.event("step", {"metrics": {}}, step=1)
@@ -225,8 +225,8 @@ def test_worker_without_a_checkpoint_makes_void_what_was_trained_and_nothing_els
     store.close()
     store = EventStore(path)
     store.event("worker", {})
-    assert store.begin_anew()
-    assert not store.begin_anew()
+    store.begin_anew()
+    store.begin_anew()
     store.event("validation", {}, step=0)
     store.rollouts(1, [record()])
     store.close()
@@ -236,8 +236,7 @@ def test_worker_without_a_checkpoint_makes_void_what_was_trained_and_nothing_els
     reader.close()
     assert kept == [
         *((1, kind) for kind in ("promotion", "worker", "state", "command", "probe")),
-        (2, "worker"),
-        (2, "validation"),
+        *((2, kind) for kind in ("worker", "resumed", "validation")),
     ]
     assert rollouts == [2]
 

@@ -520,6 +520,21 @@ def test_worker_killed_after_a_save_leaves_the_rest_for_the_next_one_to_say(
     assert told == checkpoints.names(run) == ["step-000003", "step-000004"]
 
 
+def test_going_back_behind_a_damaged_checkpoint_tells_of_those_that_it_had_pushed_out(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.keep_checkpoints=2", "schedule.save_every=1"])
+    run = directory.create(config)
+    monkeypatch.setattr(loop, "_validate", lambda *args: 0.25)
+    Session(run, config).train()
+    assert checkpoints.names(run) == ["step-000003", "step-000004"]
+    (run.checkpoints / "step-000004" / "manifest.json").unlink()
+    resumed = Session(run, config).resume()
+    resumed.store.close()
+    # The log up to step 3 tells of step 2 as well.
+    assert [point.name for point in read_history(run).checkpoints] == ["step-000003"]
+
+
 def test_run_killed_before_its_first_checkpoint_begins_anew_with_nothing_twice(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,7 +545,7 @@ def test_run_killed_before_its_first_checkpoint_begins_anew_with_nothing_twice(
             Session(run, config).train()
     assert checkpoints.newest(run) is None
     again = Session(run, config)
-    again.training.begin_anew()
+    again.store.begin_anew()
     again.train()
     reader = StoreReader(run.database)
     validated = [event.step for event in reader.events_of("validation")]
