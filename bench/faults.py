@@ -2,6 +2,7 @@
 
     python bench/faults.py --list
     python bench/faults.py kill-worker --continue --out bench/results/faults
+    python bench/faults.py --table
 
 Each row makes its trials one after the other, each in a folder of its own, with its number as the
 seed. After every trial the result so far is written, so that ``--continue`` goes on where it was
@@ -16,14 +17,19 @@ import pkgutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import fault_rows
-from bench.fault_rows.row import Row, bound
+from bench.fault_rows.row import Outcome, Row, bound
 from bench.machine import machine
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
+BEGIN, END = "<!-- made by bench/faults.py --table -->", "<!-- end of the table -->"
+RESULTS = Path("bench/results/faults")
 LIBRARIES = ("torch", "textual", "safetensors")
 
 
@@ -42,7 +48,10 @@ def make(row: Row, total: int, done: dict[str, Any], save: Any) -> dict[str, Any
     started, first = time.monotonic(), int(done.get("trials", 0))
     for number in range(first, total):
         with tempfile.TemporaryDirectory(prefix=f"faults-{row.name}-") as folder:
-            outcome = row.trial(number, Path(folder))
+            try:
+                outcome = row.trial(number, Path(folder))
+            except TimeoutError as error:
+                outcome = Outcome(str(error))
         if outcome.problem:
             failures.append({"trial": number, "problem": outcome.problem})
             print(f"{row.name} {number}: {outcome.problem}", flush=True)
@@ -67,18 +76,52 @@ def report(row: Row, done: dict[str, Any]) -> str:
     return f"{row.name}: {passed} of {done['trials']} passed ({rate}){spread}"
 
 
+def table(known: Mapping[str, Row], results: Path) -> str:
+    """The rows with what came of each so far, for ``docs/reliability.md``."""
+    lines = ["| row | what has to hold after every trial | result |", "|---|---|---|"]
+    for row in known.values():
+        path = results / f"{row.name}.json"
+        result = _result(row, json.loads(path.read_text())) if path.exists() else "not run yet"
+        lines.append(f"| `{row.name}` | {row.passes} | {result} |")
+    return "\n".join(lines)
+
+
+def _result(row: Row, done: Mapping[str, Any]) -> str:
+    """What is known of a row, in a cell of the table."""
+    trials, failures = done["trials"], len(done["failures"])
+    so_far = "" if trials >= row.trials else f" (of {row.trials})"
+    words = [f"{trials - failures} of {trials} passed{so_far}: {bound(failures, trials)}"]
+    if done.get("verdict"):
+        words.append(f"but {done['verdict']}")
+    return "; ".join(words)
+
+
+def put_table(page: str, made: str) -> str:
+    """``page`` with the table between its two marks replaced by ``made``."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{PAGE}: the marks of the table are gone")
+    return f"{head}{begin}\n{made}\n{end}{tail}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="break what can break, many times")
     parser.add_argument("rows", nargs="*", help="names of rows; none means all")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--table", action="store_true", help=f"write the table of {PAGE.name}")
     parser.add_argument("--trials", type=int, help="instead of each row's own number")
     parser.add_argument("--continue", dest="go_on", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("bench/results/faults"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     known = rows()
     if options.list:
         for row in known.values():
             print(f"{row.name:20} {row.trials:6} trials, {row.short} in the suite: {row.passes}")
+        return 0
+    if options.table:
+        made = table(known, options.out)
+        PAGE.write_text(put_table(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
         return 0
     unknown = [name for name in options.rows if name not in known]
     if unknown:
@@ -99,9 +142,11 @@ def main() -> int:
             path.write_text(json.dumps(now, indent=1) + "\n")
 
         done = make(row, options.trials or row.trials, done, save)
+        verdict = row.verdict(done["figures"]) if row.verdict and done.get("figures") else ""
         if done.get("trials"):
-            print(report(row, done), flush=True)
-        failed += bool(done.get("failures"))
+            save(done | {"verdict": verdict})
+            print(report(row, done) + (f"; but {verdict}" if verdict else ""), flush=True)
+        failed += bool(done.get("failures") or verdict)
     return 1 if failed else 0
 
 

@@ -23,7 +23,7 @@ from engine.errors import RunFailedError, UserError
 from engine.policy.quiet import quieten_libraries
 from engine.runs import devices, stage1
 from engine.runs.control import ControlServer
-from engine.runs.directory import RunDirectory
+from engine.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
 from engine.runs.launcher import PROBE_OPTION, hold_device
 from engine.runs.notify import Notifier
 from engine.runs.store import EventStore
@@ -38,7 +38,7 @@ def main(path: Path) -> int:
     """Work on the run at ``path`` until it ends; returns the exit code."""
     run = RunDirectory(path)
     try:
-        with run.locked():
+        with run.locked(patience=LOCK_PATIENCE_SECONDS):
             return _work(run)
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
@@ -163,9 +163,12 @@ def _train(
     level, text = choose_token_budget(policy)
     store.event("notice", {"level": level, "text": text})
     try:
-        if (name := checkpoints.newest(run)) is not None:
+        name = checkpoints.newest(run)
+        if name is not None:
             training.resume(name)
-        elif config.warmup.steps > 0:
+        else:
+            store.begin_anew()
+        if name is None and config.warmup.steps > 0:
             store.event("state", {"state": "warming_up", "detail": ""})
             progress("warm-up", 0, config.warmup.steps)
 

@@ -110,6 +110,22 @@ def test_every_module_can_be_found() -> None:
     assert importlib.util.find_spec("engine") is not None
 
 
+def test_stores_are_opened_by_one_writer_and_one_reader_alone() -> None:
+    """More than one connection that writes is how SQLite's WAL-reset bug damages a database."""
+    opening = {
+        relative(path)
+        for path in [*ENGINE, *COCKPIT]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and dotted(node.func) in ("sqlite3.connect", "EventStore")
+    }
+    assert opening == {
+        "engine/runs/store.py",
+        "engine/runs/reader.py",
+        "engine/worker.py",
+        "engine/probe/service.py",
+    }
+
+
 FORBIDDEN_CALLS = {
     "eval": "runs text as code",
     "exec": "runs text as code",

@@ -1,6 +1,6 @@
 """One row of the table of faults: a trial, how often it is made, and what passes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Row:
     """How many the test suite makes."""
     trial: Callable[[int, Path], Outcome]
     """Make trial number ``n`` (its seed) in an empty folder that is removed afterwards."""
+    verdict: Callable[[Mapping[str, Sequence[float]]], str] | None = None
+    """What the figures of all trials together fail to hold, in one line; empty where they hold."""
 
 
 def bound(failures: int, trials: int) -> str:

@@ -64,7 +64,7 @@ class ControlServer:
         """Listen on ``path``; commands persisted but unanswered by a dead worker are dropped.
 
         A ``pause`` sent to a worker that died must not stop the next one hours later, so
-        what was left over is answered as not done.
+        what was left over is not carried out any more; the answer says what the log knows of it.
 
         Args:
             checks: verb → what looks at its payload; but for ``set``, other verbs take none.
@@ -75,8 +75,13 @@ class ControlServer:
         self._checks: Mapping[str, Check] = {"set": _check_set, **(checks or {})}
         self._verbs = verbs
         self.commands: queue.Queue[Command] = queue.Queue()
-        for identifier, verb in store.unanswered_commands():
-            store.answer(identifier, verb, ok=False, message="the worker ended before acting on it")
+        self._lock = threading.Lock()
+        """Held while a command is accepted, so that none is after the last ones were answered."""
+        self._ended = ""
+        """Why no command is accepted any more."""
+        for identifier, verb, is_done in store.unanswered_commands():
+            message = "done" if is_done else "the worker ended before it answered"
+            store.answer(identifier, verb, ok=is_done, message=message)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -96,6 +101,8 @@ class ControlServer:
         self._socket.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+        with self._lock:
+            self._ended = because
         while not self.commands.empty():
             left = self.commands.get_nowait()
             self._store.answer(left.id, left.verb, ok=False, message=because)
@@ -136,9 +143,12 @@ class ControlServer:
             return {"ok": False, "message": f"expected an id and a verb of {', '.join(VERBS)}"}
         if problem := self._problem(verb, payload):
             return {"ok": False, "message": problem}
-        if self._store.command(identifier, verb, payload):
-            self.commands.put(Command(identifier, verb, payload))
-            return {"ok": True, "id": identifier, "message": "accepted"}
+        with self._lock:
+            if self._ended:
+                return {"ok": False, "message": self._ended}
+            if self._store.command(identifier, verb, payload):
+                self.commands.put(Command(identifier, verb, payload))
+                return {"ok": True, "id": identifier, "message": "accepted"}
         return {"ok": True, "id": identifier, "message": "accepted before"}
 
     def _problem(self, verb: str, payload: Mapping[str, Any]) -> str:

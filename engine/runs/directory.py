@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ from engine.config import SCHEMA_VERSION, RunConfig
 from engine.errors import UserError
 from engine.runs.home import runs_directory, socket_directory
 from engine.text import one_line
+
+LOCK_PATIENCE_SECONDS = 3.0
+"""How long a worker that ends, or was killed, may hold on to its locks."""
+_RETRY_SECONDS = 0.05
 
 PREPARED = "prepared"
 """File in a Stage I run that was made to be started later."""
@@ -155,13 +160,16 @@ class RunDirectory:
         )
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, patience: float = 0.0) -> Iterator[None]:
         """Hold the run for this process.
+
+        Args:
+            patience: seconds that another holder may take to let go of it.
 
         Raises:
             UserError: another worker holds it.
         """
-        with exclusive(self.path / "worker.lock") as acquired:
+        with exclusive(self.path / "worker.lock", patience=patience) as acquired:
             if not acquired:
                 raise UserError(f"run {self.id} already has a worker", fix="attach to it instead")
             yield
@@ -194,19 +202,30 @@ def fsync_directory(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(path: Path, content: str = "") -> Iterator[bool]:
+def exclusive(path: Path, content: str = "", *, patience: float = 0.0) -> Iterator[bool]:
     """Try to hold ``path`` as a lock file for the block; yields whether that worked.
 
-    The lock dies with the process, so a killed holder never blocks anyone.
+    The lock dies with the process, so a killed holder never blocks anyone; but for a moment, since
+    a process of many threads looks dead before the last of them has let go of its files.
+
+    Args:
+        path: the file, made where it is missing.
+        content: written into it.
+        patience: seconds to try for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    yield False
+                    return
+            time.sleep(_RETRY_SECONDS)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, content.encode())
         yield True

@@ -12,6 +12,8 @@ from engine.runs.live_settings import Changed
 from engine.runs.reader import Event
 
 TERMINAL_STATES = ("finished", "stopped", "failed")
+TRAINING_KINDS = ("step", "validation", "checkpoint", "settings", "alarm", "super_saiyan")
+"""Kinds of events that are void, wherever they stand, once a run has to begin anew."""
 KEPT_PROBES = 50
 KEPT_EVALUATIONS = 50
 STATES = (
@@ -97,6 +99,8 @@ class LogLine:
     level: str
     """``info``, ``good``, ``warning`` or ``error``."""
     text: str
+    kind: str = ""
+    """Of the event that it tells of."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,9 @@ class History:
             self._record(f"warmup/{name}", int(payload["done"]), value)
 
     def _on_resumed(self, event: Event, payload: Mapping[str, Any]) -> None:
+        if payload.get("anew"):
+            self._forget_training(event)
+            return
         step = payload["from_step"]
         for name, series in self.series.items():
             if not name.startswith("warmup/"):
@@ -245,6 +252,17 @@ class History:
         self.step = step
         self._put_back(step)
         self._say(event, "info", f"goes on from step {step}")
+
+    def _forget_training(self, event: Event) -> None:
+        """Nothing was left to go on from: only what came before the first step still holds."""
+        self.series = {
+            name: series for name, series in self.series.items() if name.startswith("warmup/")
+        }
+        self.metrics, self.checkpoints, self.settings, self.best = {}, [], [], None
+        self.log = [line for line in self.log if line.step == 0 and line.kind not in TRAINING_KINDS]
+        self.step = 0
+        self._put_back(-1)
+        self._say(event, "warning", "begins anew: no checkpoint is left")
 
     def _put_back(self, step: int) -> None:
         """Take indicators, alarms and clocks back to how they stood after ``step``."""
@@ -383,7 +401,7 @@ class History:
         series.append(step, value)
 
     def _say(self, event: Event, level: str, text: str) -> None:
-        self.log.append(LogLine(event.time, event.step, level, text))
+        self.log.append(LogLine(event.time, event.step, level, text, event.kind))
 
 
 def _validation_words(metrics: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +22,13 @@ WORKER_MODULE = "engine.worker"
 PROBE_OPTION = "--probe"
 """Second argument of a worker that trains nothing, answers probes and evaluates."""
 
+<<<<<<< HEAD
 _COMMANDS = {"probe": "probe", "evaluate": "eval"}
 """What is typed to ask for a verb."""
 _LOCK_PATIENCE_SECONDS = 3.0
 """``refuse_busy_device`` looks at the same lock for a moment."""
+=======
+>>>>>>> f8kill
 _END_SECONDS = 15.0
 
 
@@ -49,8 +51,10 @@ def refuse_busy_device(device: str) -> None:
     Raises:
         UserError: another run holds it.
     """
-    path = device_lock(device)
-    with directory.exclusive(path) as acquired:
+    holder = _run_on(device)
+    is_gone = holder is not None and holder.worker() is None and holder.prober() is None
+    patience = directory.LOCK_PATIENCE_SECONDS if is_gone else 0.0
+    with directory.exclusive(device_lock(device), patience=patience) as acquired:
         if not acquired:
             raise busy_device(device)
 
@@ -62,15 +66,12 @@ def hold_device(run: RunDirectory, device: str) -> Iterator[None]:
     Raises:
         UserError: another run holds it.
     """
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-    while True:
-        with directory.exclusive(device_lock(device), run.id) as acquired:
-            if acquired:
-                yield
-                return
-        if time.monotonic() > deadline:
+    # ``refuse_busy_device`` looks at the same lock for a moment.
+    patience = directory.LOCK_PATIENCE_SECONDS
+    with directory.exclusive(device_lock(device), run.id, patience=patience) as acquired:
+        if not acquired:
             raise busy_device(device)
-        time.sleep(0.1)
+        yield
 
 
 def busy_device(device: str) -> UserError:

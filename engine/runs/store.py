@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.config import SCHEMA_VERSION
 from engine.runs import curves
+from engine.runs.history import TRAINING_KINDS
 from engine.task import ComponentScore, Json
 from engine.text import escape_surrogates
 
@@ -81,6 +82,14 @@ class EventStore:
         """Append one event; ``step`` becomes the current step of all that follow."""
         if step is not None:
             self._step = step
+        self._put(self._inserting(kind, payload))
+        if self._listener is not None:
+            self._listener(kind, payload, self._step)
+
+    def _inserting(
+        self, kind: str, payload: Mapping[str, Json]
+    ) -> Callable[[sqlite3.Connection], None]:
+        """What inserts an event that happens now."""
         row = (self.attempt, time.time(), kind, self._step, _dump(payload))
 
         def insert(db: sqlite3.Connection) -> None:
@@ -91,9 +100,7 @@ class EventStore:
             if kind == "step":
                 curves.extend(db, row[3])
 
-        self._put(insert)
-        if self._listener is not None:
-            self._listener(kind, payload, self._step)
+        return insert
 
     def rollouts(self, step: int, records: Sequence[RolloutRecord]) -> None:
         """Append the rollouts of one step; a group's prompt is stored once."""
@@ -147,6 +154,29 @@ class EventStore:
 
         self._put(mark)
 
+    def begin_anew(self) -> None:
+        """Mark all that earlier workers trained as replayed, and say so: both or neither.
+
+        For a worker that finds no checkpoint to go on from. Where nothing was trained, nothing
+        happens.
+        """
+        self._step = 0
+        insert = self._inserting("resumed", {"from_step": 0, "anew": True})
+
+        def mark(db: sqlite3.Connection) -> None:
+            kinds = ", ".join("?" * len(TRAINING_KINDS))
+            marked = db.execute(
+                "UPDATE events SET superseded = 1 WHERE superseded = 0 AND attempt < ?"
+                f" AND (kind IN ({kinds}) OR step > 0 AND kind <> 'probe')",
+                (self.attempt, *TRAINING_KINDS),
+            )
+            db.execute("UPDATE rollouts SET superseded = 1 WHERE attempt < ?", (self.attempt,))
+            curves.cut_after(db, 0)
+            if marked.rowcount:
+                insert(db)
+
+        self._put(mark)
+
     def draft(self, identifier: str, payload: Mapping[str, Json] | None) -> None:
         """Show how far the answer to a command is; the last one alone is kept, None removes it."""
         text = None if payload is None else _dump(payload)
@@ -171,28 +201,38 @@ class EventStore:
 
         return bool(self._put(insert, durable=True).result())
 
-    def unanswered_commands(self) -> list[tuple[str, str]]:
-        """(id, verb) of the commands that no event answered, oldest first."""
+    def unanswered_commands(self) -> list[tuple[str, str, bool]]:
+        """(id, verb, whether it was carried out) of those that no event answered, oldest first.
 
-        def select(db: sqlite3.Connection) -> list[tuple[str, str]]:
+        A worker may be killed after an event that tells what a command did, and before its answer.
+        """
+
+        def select(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
             return db.execute(
-                "SELECT id, verb FROM commands WHERE answered = 0 ORDER BY rowid"
+                "SELECT id, verb, EXISTS (SELECT 1 FROM events"
+                " WHERE kind IN ('settings', 'probe') AND superseded = 0 AND commands.id"
+                " IN (json_extract(payload, '$.command'), json_extract(payload, '$.id')))"
+                " FROM commands WHERE answered = 0 ORDER BY rowid"
             ).fetchall()
 
-        rows: list[tuple[str, str]] = self._put(select, durable=True).result()
-        return rows
+        rows: list[tuple[str, str, int]] = self._put(select, durable=True).result()
+        return [(identifier, verb, bool(done)) for identifier, verb, done in rows]
 
     def answer(self, identifier: str, verb: str, *, ok: bool, message: str) -> None:
-        """Record what became of a command, and tell everyone who watches."""
+        """Record what became of a command, and tell everyone who watches: both or neither."""
+        payload: dict[str, Json] = {"id": identifier, "verb": verb, "ok": ok, "message": message}
+        insert = self._inserting("command", payload)
 
         def update(db: sqlite3.Connection) -> None:
             db.execute(
                 "UPDATE commands SET answered = 1, ok = ?, answer = ? WHERE id = ?",
-                (ok, message, identifier),
+                (ok, escape_surrogates(message), identifier),
             )
+            insert(db)
 
         self._put(update)
-        self.event("command", {"id": identifier, "verb": verb, "ok": ok, "message": message})
+        if self._listener is not None:
+            self._listener("command", payload, self._step)
 
     def flush(self) -> None:
         """Wait until everything recorded so far is durable."""

@@ -32,6 +32,7 @@ from engine.policy.policy import Policy
 from engine.policy.stack import save_whole_policy
 from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256, step_of
 from engine.runs.directory import RunDirectory, fsync_directory, fsync_file, write_atomically
+from engine.runs.reader import StoreReader
 
 __all__ = [
     "SavedState",
@@ -156,6 +157,27 @@ def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
 def mark_best(run: RunDirectory, name: str | None) -> None:
     """Record ``name`` as the best checkpoint by validation reward; None where there is none."""
     write_atomically(run.path / "best_model", f"{name or ''}\n")
+
+
+def told(run: RunDirectory, step: int) -> dict[str, float | None]:
+    """Name → validation reward of the checkpoints that are there by what the log says.
+
+    Args:
+        run: whose log is read.
+        step: what was said after it is left out.
+    """
+    there: dict[str, float | None] = {}
+    reader = StoreReader(run.database)
+    try:
+        events = reader.events_of("checkpoint")
+    finally:
+        reader.close()
+    for event in events:
+        if event.step <= step:
+            for name in (event.payload["name"], *event.payload.get("removed", ())):
+                there.pop(name, None)
+            there[event.payload["name"]] = event.payload.get("validation_reward")
+    return there
 
 
 def _newest_of(run: RunDirectory, candidates: Sequence[str]) -> str | None:

@@ -129,6 +129,25 @@ class Training:
             words = ", ".join(map(str, undone))
             text = f"settings are as they were at step {saved.step} again: {words}"
             self.store.event("notice", {"level": "warning", "text": text})
+        self._make_up_for(saved)
+
+    def _make_up_for(self, saved: checkpoints.SavedState) -> None:
+        """Say of the checkpoints what the last worker was killed before it could say.
+
+        Or what it said, and this resume takes back.
+        """
+        best, kept = self.progress.best_name, checkpoints.names(self.run)
+        checkpoints.mark_best(self.run, best if best in kept else None)
+        told = checkpoints.told(self.run, saved.step)
+        gone = [name for name in told if name not in kept]
+        if saved.name in told and not gone:
+            return
+        is_best = saved.name == best
+        reward = self.progress.best_reward if is_best else told.get(saved.name)
+        self.store.event(
+            "checkpoint",
+            {"name": saved.name, "best": is_best, "validation_reward": reward, "removed": gone},
+        )
 
     def obey_set(self, command: Command) -> str:
         """Change settings as a person wants it: all of them, or none; says what came of it.
@@ -184,6 +203,8 @@ class Training:
             "loss_scale": self.scaler.state_dict(),
             "memory": self.guard.state(),
         }
+        # Whoever resumes from it writes no event of the steps that it holds.
+        self.store.flush()
         name = checkpoints.save(
             self.run, progress.step, self.policy, self.optimizer, self.generator, values
         )

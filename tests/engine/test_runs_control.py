@@ -228,6 +228,39 @@ def test_command_left_at_the_end_is_answered_with_no(run: RunDirectory) -> None:
     assert not run.socket.exists()
 
 
+def test_command_that_was_done_and_not_answered_is_answered_with_yes(run: RunDirectory) -> None:
+    store = EventStore(run.database)
+    store.command("old", "set", PAYLOADS["set"])
+    store.event("settings", {"changes": [], "by": "user", "command": "old"})
+    store.close()
+    store = EventStore(run.database)
+    ControlServer(run.socket, store).close()
+    store.close()
+    assert stored_commands(run) == [("old", "set", 1, 1)]
+
+
+def test_no_command_is_accepted_once_those_left_were_answered(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would be acknowledged, and never answered."""
+    store = EventStore(run.database)
+    server = ControlServer(run.socket, store)
+    answer = store.answer
+
+    def answer_and_be_asked(identifier: str, verb: str, *, ok: bool, message: str) -> None:
+        answer(identifier, verb, ok=ok, message=message)
+        # Its connection was there before, as one that is being served.
+        late.append(server._receive(b'{"id": "late", "verb": "pause"}'))
+
+    late: list[dict[str, object]] = []
+    control.send(run, "checkpoint")
+    monkeypatch.setattr(store, "answer", answer_and_be_asked)
+    server.close()
+    store.close()
+    assert late == [{"ok": False, "message": "the run has ended"}]
+    assert [answered for *_, answered, _ in stored_commands(run)] == [1]
+
+
 def test_run_without_a_worker_answers_with_one_line(run: RunDirectory) -> None:
     with pytest.raises(UserError, match=f"no worker answers for run {run.id}"):
         control.send(run, "stop")

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -161,6 +162,22 @@ def test_second_worker_of_a_run_is_refused() -> None:
         pass
     with run.locked():
         pass
+
+
+def test_lock_that_is_about_to_be_let_go_of_is_waited_for() -> None:
+    """A killed process of many threads looks dead before the last of them closes its files."""
+    run = make()
+
+    def hold() -> str:
+        with run.locked(patience=30):
+            return "held"
+
+    with ThreadPoolExecutor(1) as pool:
+        with run.locked():
+            second = pool.submit(hold)
+            with pytest.raises(TimeoutError):
+                second.result(0.2)
+        assert second.result(30) == "held"
 
 
 def test_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -292,6 +292,45 @@ def test_window_that_watched_a_resume_shows_what_a_fresh_one_shows(tmp_path: Pat
     assert fresh.series["reward/total"].values == [0.1, 0.2, 0.9]
 
 
+def test_window_that_watched_a_run_begin_anew_shows_what_a_fresh_one_shows(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    store = EventStore(path)
+    store.event("worker", {"pid": 1, "max_steps": 9})
+    warm_up = {"task": "warm-up", "done": 1, "total": 1, "metrics": {"loss": 1.0}}
+    store.event("progress", warm_up)
+    store.event("notice", {"text": "warmed up"})
+    store.event("validation", {"metrics": {"accuracy": 0.5}, "power": 100})
+    store.event("alarm", alarm(0, "kl", on=True)[2])
+    store.event("checkpoint", {"name": "step-000000", "best": True})
+    store.event("step", step(1, 0.1, power=200)[2], step=1)
+    store.event("notice", {"text": "after 1"})
+    store.flush()
+    reader = StoreReader(path)
+    watched = History()
+    watched.apply(reader.events())
+    store.close()
+
+    store = EventStore(path)
+    store.event("worker", {"pid": 2})
+    store.begin_anew()
+    store.event("validation", {"metrics": {"accuracy": 0.25}}, step=0)
+    store.flush()
+    watched.apply(reader.events(watched.last_seq))
+    fresh = History()
+    fresh.apply(reader.events())
+    reader.close()
+    store.close()
+    assert watched == fresh
+    assert (fresh.step, fresh.checkpoints, fresh.best, fresh.alarms) == (0, [], None, {})
+    assert fresh.series["validation/accuracy"].values == [0.25]
+    assert fresh.series["warmup/loss"].values == [1.0]
+    assert [line.text for line in fresh.log] == [
+        "warmed up",
+        "begins anew: no checkpoint is left",
+        "validated",
+    ]
+
+
 def test_a_validation_is_one_line_of_the_log_with_its_interval() -> None:
     metrics = {"accuracy": 0.5625, "accuracy/low": 0.393, "accuracy/high": 0.718, "accuracy/n": 32}
     history = fold(

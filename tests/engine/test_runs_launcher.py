@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,22 @@ def test_busy_device_is_refused_by_the_name_of_its_run() -> None:
         launcher.launch(CPU)
     assert directory.list_runs() == []
     launcher.refuse_busy_device("cpu")
+
+
+def test_device_of_a_run_whose_worker_has_just_died_is_waited_for() -> None:
+    dead = directory.create(CPU)
+    with ThreadPoolExecutor(1) as pool:
+        with directory.exclusive(launcher.device_lock("cpu"), dead.id):
+            refusal = pool.submit(launcher.refuse_busy_device, "cpu")
+            with pytest.raises(TimeoutError):
+                refusal.result(0.2)
+        refusal.result(30)
+    dead.record_worker()
+    with (
+        directory.exclusive(launcher.device_lock("cpu"), dead.id),
+        pytest.raises(UserError, match=f"cpu is busy with run {dead.id}"),
+    ):
+        launcher.refuse_busy_device("cpu")
 
 
 def test_lock_of_a_killed_holder_blocks_nobody(tmp_path: Path) -> None:

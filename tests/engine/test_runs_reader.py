@@ -49,6 +49,27 @@ def test_pages_join_without_gap_or_repeat(path: Path) -> None:
     reader.close()
 
 
+def test_reads_let_the_write_ahead_log_begin_anew_and_a_long_one_would_not(path: Path) -> None:
+    reader, store = StoreReader(path), EventStore(path)
+    log = path.with_name(f"{path.name}-wal")
+
+    def write_eight_mebibytes() -> int:
+        for _ in range(8):
+            for _ in range(64):
+                store.event("notice", {"text": "x" * 2**14})
+            store.flush()
+            reader.events(reader.last_seq() - 64)
+        return log.stat().st_size
+
+    # SQLite begins anew after 1,000 pages of 4 KiB, once all that is in the log may go.
+    assert write_eight_mebibytes() < 6 * 2**20
+    with reader.snapshot():
+        reader.last_seq()
+        assert write_eight_mebibytes() > 7 * 2**20
+    store.close()
+    reader.close()
+
+
 def test_store_that_is_not_there_yet_is_told_from_one_that_is_broken(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         StoreReader(tmp_path / "events.db")

@@ -4,15 +4,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.runs import store as store_module
 from engine.runs.reader import StoreReader
 from engine.runs.store import EventStore, RolloutRecord
 from engine.task import ComponentScore
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,13 +145,129 @@ def test_command_is_known_once_and_open_until_it_is_answered(store: EventStore, 
     assert store.command("a", "pause", {})
     assert not store.command("a", "pause", {})
     assert store.command("b", "stop", {})
-    assert store.unanswered_commands() == [("a", "pause"), ("b", "stop")]
+    assert store.unanswered_commands() == [("a", "pause", False), ("b", "stop", False)]
     store.answer("a", "pause", ok=True, message="paused")
     store.flush()
-    assert store.unanswered_commands() == [("b", "stop")]
+    assert store.unanswered_commands() == [("b", "stop", False)]
     reader = read(path)
     (event,) = reader.events()
     assert event.payload == {"id": "a", "verb": "pause", "ok": True, "message": "paused"}
+    reader.close()
+
+
+def test_command_counts_as_done_where_an_event_tells_what_it_did(store: EventStore) -> None:
+    for identifier, verb in (("a", "set"), ("b", "set"), ("c", "probe"), ("d", "set")):
+        store.command(identifier, verb, {})
+    store.event("settings", {"changes": [], "by": "user", "command": "a"}, step=3)
+    store.event("probe", {"id": "c", "answers": []})
+    store.event("settings", {"changes": [], "by": "user", "command": "d"}, step=5)
+    store.supersede_after(4)
+    assert store.unanswered_commands() == [
+        ("a", "set", True),
+        ("b", "set", False),
+        ("c", "probe", True),
+        ("d", "set", False),
+    ]
+
+
+def test_no_reader_sees_a_command_as_answered_before_its_answer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may be killed after any commit."""
+    states = []
+
+    def look(statement: str) -> None:
+        if statement.startswith(("BEGIN", "COMMIT")):
+            reader = read(path)
+            ((answered,),) = reader.rows("SELECT count(*) FROM commands WHERE answered = 1")
+            states.append((answered, len(reader.events_of("command"))))
+            reader.close()
+
+    opened = store_module._open
+
+    def watched(path: Path) -> sqlite3.Connection:
+        connection = opened(path)
+        connection.set_trace_callback(look)
+        return connection
+
+    monkeypatch.setattr(store_module, "_open", watched)
+    monkeypatch.setattr(store_module, "_BATCH_ROWS", 1)
+    store = EventStore(path)
+    store.command("a", "pause", {})
+    store.answer("a", "pause", ok=True, message="paused")
+    store.flush()
+    store.event("notice", {})
+    store.close()
+    assert set(states) == {(0, 0), (1, 1)}
+
+
+def test_answer_that_has_no_encoding_is_spelt_out(store: EventStore, path: Path) -> None:
+    store.command("a", "probe", {})
+    store.answer("a", "probe", ok=False, message="no ticker \ud800")
+    store.flush()
+    reader = read(path)
+    assert reader.events()[0].payload["message"] == "no ticker <U+D800>"
+    assert reader.rows("SELECT answer FROM commands") == [("no ticker <U+D800>",)]
+    reader.close()
+
+
+def test_worker_without_a_checkpoint_makes_void_what_was_trained_and_nothing_else(
+    path: Path,
+) -> None:
+    store = EventStore(path)
+    store.begin_anew()
+    for kind in ("promotion", "worker", "state", "validation", "alarm", "checkpoint", "command"):
+        store.event(kind, {})
+    store.event("step", {"metrics": {}}, step=1)
+    store.rollouts(1, [record()])
+    store.event("probe", {})
+    store.event("notice", {})
+    store.close()
+    store = EventStore(path)
+    store.event("worker", {})
+    store.begin_anew()
+    store.begin_anew()
+    store.event("validation", {}, step=0)
+    store.rollouts(1, [record()])
+    store.close()
+    reader = read(path)
+    kept = [(event.attempt, event.kind) for event in reader.events()]
+    rollouts = [rollout.attempt for rollout in reader.newest_rollouts()]
+    reader.close()
+    assert kept == [
+        *((1, kind) for kind in ("promotion", "worker", "state", "command", "probe")),
+        *((2, kind) for kind in ("worker", "resumed", "validation")),
+    ]
+    assert rollouts == [2]
+
+
+def test_full_queue_makes_who_writes_wait_and_drops_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_QUEUE_ROWS", 4)
+    store = EventStore(path)
+    disk_is_slow, is_writing = threading.Event(), threading.Event()
+
+    def hold(db: sqlite3.Connection) -> None:
+        is_writing.set()
+        disk_is_slow.wait(30)
+
+    def write() -> None:
+        for number in range(20):
+            store.event("notice", {"number": number})
+
+    store._put(hold, durable=True)
+    assert is_writing.wait(30)
+    training = threading.Thread(target=write)
+    training.start()
+    wait_for(store._work.full)
+    training.join(0.1)
+    assert training.is_alive()
+    disk_is_slow.set()
+    training.join(30)
+    store.close()
+    reader = read(path)
+    assert [event.payload["number"] for event in reader.events()] == list(range(20))
     reader.close()
 
 

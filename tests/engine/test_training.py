@@ -17,7 +17,7 @@ from engine.config import RunConfig, with_overrides
 from engine.errors import RunFailedError
 from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
 from engine.policy.policy import Policy
-from engine.runs import checkpoint_names, directory
+from engine.runs import checkpoint_names, directory, store
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
@@ -462,6 +462,96 @@ def test_a_resumed_run_takes_the_very_steps_that_an_uninterrupted_one_takes(
     assert whole.history().series["reward/total"] == second.history().series["reward/total"]
     assert second.history().attempt == 2
     assert second.task.shaped == 6
+
+
+def test_no_checkpoint_is_there_before_the_events_of_its_steps(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker killed in between would leave steps that no resume writes again."""
+    monkeypatch.setattr(store, "_BATCH_SECONDS", 5.0)
+    kinds = ("step", "validation")
+    stored, save = [], checkpoints.save
+
+    def look(run: RunDirectory, step: int, *rest: Any) -> str:
+        reader = StoreReader(run.database)
+        newest = {kind: [event.step for event in reader.events_of(kind)] for kind in kinds}
+        stored.append((step, [newest[kind][-1:] for kind in kinds]))
+        reader.close()
+        return save(run, step, *rest)
+
+    monkeypatch.setattr(checkpoints, "save", look)
+    Session(directory.create(config), config).train()
+    assert stored == [(0, [[], [0]]), (2, [[2], [2]]), (4, [[4], [4]])]
+
+
+@pytest.mark.parametrize("killed_in", ["mark_best", "rotate"])
+def test_worker_killed_after_a_save_leaves_the_rest_for_the_next_one_to_say(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, killed_in: str
+) -> None:
+    settings = ["schedule.keep_checkpoints=2", "schedule.save_every=1"]
+    config = with_overrides(config, settings)
+    run = directory.create(config)
+    # Only the last step would be validated, and no better.
+    monkeypatch.setattr(loop, "_validate", lambda *args: 0.0)
+    with monkeypatch.context() as patch:
+        done = getattr(checkpoints, killed_in)
+
+        def kill(*args: Any) -> Any:
+            result = done(*args)
+            assert "step-000003" not in checkpoints.names(run), "killed"
+            return result
+
+        patch.setattr(checkpoints, killed_in, kill)
+        session = Session(run, config)
+        session.progress.best_reward, session.progress.best_name = 0.5, "step-000003"
+        with pytest.raises(AssertionError, match="killed"):
+            session.train()
+    (run.path / "best_model").unlink(missing_ok=True)
+
+    resumed = Session(run, config).resume()
+    resumed.store.flush()
+    history = read_history(run)
+    assert [point.name for point in history.checkpoints] == checkpoints.names(run)
+    saved = history.checkpoints[-1]
+    assert (saved.name, saved.validation_reward) == ("step-000003", 0.5)
+    assert checkpoint_names.best(run) == history.best == "step-000003"
+    resumed.train()
+    told = [point.name for point in read_history(run).checkpoints]
+    assert told == checkpoints.names(run) == ["step-000003", "step-000004"]
+
+
+def test_going_back_behind_a_damaged_checkpoint_tells_of_those_that_it_had_pushed_out(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.keep_checkpoints=2", "schedule.save_every=1"])
+    run = directory.create(config)
+    monkeypatch.setattr(loop, "_validate", lambda *args: 0.25)
+    Session(run, config).train()
+    assert checkpoints.names(run) == ["step-000003", "step-000004"]
+    (run.checkpoints / "step-000004" / "manifest.json").unlink()
+    resumed = Session(run, config).resume()
+    resumed.store.close()
+    # The log up to step 3 tells of step 2 as well.
+    assert [point.name for point in read_history(run).checkpoints] == ["step-000003"]
+
+
+def test_run_killed_before_its_first_checkpoint_begins_anew_with_nothing_twice(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = directory.create(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Session(run, config).train()
+    assert checkpoints.newest(run) is None
+    again = Session(run, config)
+    again.store.begin_anew()
+    again.train()
+    reader = StoreReader(run.database)
+    validated = [event.step for event in reader.events_of("validation")]
+    reader.close()
+    assert validated == [0, 2, 4]
+    assert again.history().series["validation/reward/total"].steps == [0, 2, 4]
 
 
 def test_steps_after_the_checkpoint_are_superseded_by_the_resume(config: RunConfig) -> None:
