@@ -118,10 +118,11 @@ def _train(
     from engine.policy.policy import Policy
     from engine.policy.source import ensure_model
     from engine.probe.service import make_prober
-    from engine.training import checkpoints, loop
+    from engine.training import checkpoints, loop, randomness, surroundings
     from engine.training.dry_run import choose_token_budget
     from engine.training.warmup import warm_up
 
+    randomness.prepare(config)
     task = DirectionCall.from_config(config)
     folder = ensure_model(config.model.id, progress=progress)
     progress("loading the model", 0, 0)
@@ -159,13 +160,16 @@ def _train(
         optimizer=loop.make_optimizer(policy, config),
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
+        surroundings=surroundings.of(
+            config, base_model=fingerprint(folder), data=task.data_fingerprint
+        ),
     )
     control.allow_probes(make_prober(run, config, policy, store).answer)
     progress("measuring what a pass takes", 0, 0)
     level, text = choose_token_budget(policy)
     store.event("notice", {"level": level, "text": text})
     try:
-        if (name := checkpoints.newest(run)) is not None:
+        if (name := checkpoints.newest(run, training.warn)) is not None:
             training.resume(name)
         elif config.warmup.steps > 0:
             store.event("state", {"state": "warming_up", "detail": ""})

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from engine.errors import UserError
+from engine.errors import RunFailedError, UserError
 from engine.runs.control import Command
 from engine.runs.store import EventStore
 
@@ -115,7 +115,7 @@ class Control:
             case "checkpoint" if self._checkpoint is None:
                 ok, message = False, "nothing to save before the first GRPO step"
             case "checkpoint":
-                message = f"saved {self._checkpoint()}" if self._checkpoint else ""
+                ok, message = self._save()
             case "set":
                 ok, message = self._set(command)
             case "probe" if self._answer_probe is None:
@@ -127,6 +127,14 @@ class Control:
                 self._stop_reason, message = "stopped by command", "stopping after this step"
         self._store.answer(command.id, command.verb, ok=ok, message=message)
         return paused
+
+    def _save(self) -> tuple[bool, str]:
+        assert self._checkpoint is not None
+        try:
+            return True, f"saved {self._checkpoint()}"
+        except RunFailedError as error:
+            # Training itself is sound: it meets this again when a checkpoint is due.
+            return False, str(error)
 
     def _set(self, command: Command) -> tuple[bool, str]:
         if self._change is None:
