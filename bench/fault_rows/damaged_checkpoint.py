@@ -4,6 +4,8 @@ A trial damages the newest checkpoint of three, or the newest two: bits flipped,
 emptied, taken away, added, made links, swapped with another checkpoint's, the manifest edited.
 """
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -44,7 +46,8 @@ def trial(number: int, folder: Path) -> Outcome:
         hit, expected = [*hit, expected], names[-2 - len(hit)]
         may_be_named[hit[-1]] = {MANIFEST}
     told: list[str] = []
-    found = checkpoints.newest(run, told.append)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = checkpoints.newest(run, told.append)
     if found != expected:
         return Outcome(f"{how}: {found} was taken instead of {expected}")
     for name in hit:

@@ -7,6 +7,7 @@ of someone's own might.
 
 import queue
 import random
+import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -154,8 +155,6 @@ def _policy(kind: str, config: RunConfig) -> Policy:
 @cache
 def _stage1() -> StoredAdapter:
     """What a Stage I run might have left."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         save_whole_policy(tiny_policy().model, Path(folder))
         return read_adapter(Path(folder))
