@@ -63,10 +63,11 @@ def _damage(folder: Path) -> str | None:
     if FOLDER.fullmatch(folder.name) and values["step"] != step_of(folder.name):
         return f"{MANIFEST} is that of step {values['step']}"
     listed = {file["name"]: file for file in values["files"]}
-    if missing := sorted(set(listed) - set(found)):
-        return f"{one_line(missing[0], 80)} is missing"
+    # First, since where a name in the manifest was changed it names a file that is there.
     if extra := sorted(name for name in set(found) - set(listed) if not _may_be_beside(name)):
         return f"{one_line(extra[0], 80)} is not in {MANIFEST}"
+    if missing := sorted(set(listed) - set(found)):
+        return f"{one_line(missing[0], 80)} is missing"
     for name, file in listed.items():
         path = folder / name
         if (size := path.stat().st_size) != file["size"]:

@@ -195,6 +195,15 @@ def _damage(folder: Path) -> None:
     (folder / "train/state.json").write_text("{}")
 
 
+def test_a_name_that_was_changed_in_the_manifest_is_told_by_the_file_that_is_there(
+    make: Callable[..., TinyTraining],
+) -> None:
+    folder = make().run.checkpoints / "step-000003"
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace("reference", "referance"))
+    assert manifest.damage(folder) == "train/reference.safetensors is not in manifest.json"
+
+
 def test_rotation_keeps_as_many_valid_ones_as_it_is_told_and_sets_the_damaged_aside(
     make: Callable[..., TinyTraining],
 ) -> None:
