@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
+from engine.runs.durable import write_atomically
 from engine.runs.store import EventStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -52,7 +53,7 @@ def make(num_events: int, num_rollouts: int) -> RunDirectory:
     # A worker brings what is derived from the events up to date when it opens the store.
     EventStore(run.database).close()
     (run.path / "made").touch()
-    directory.write_atomically(run.path / "best_model", f"step-{last_step:06d}")
+    write_atomically(run.path / "best_model", f"step-{last_step:06d}")
     return run
 
 

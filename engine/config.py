@@ -277,6 +277,9 @@ class RunConfig(Section):
     """Stage of training; `II` trains a second adapter on top of a promoted Stage I policy."""
     seed: int = Field(7, ge=0, lt=2**31)
     """Seed of sampling, data order, adapter initialisation and validation sample."""
+    deterministic: bool = False
+    """Take the very same steps whenever the run is repeated or resumed on the same machine: torch
+    uses algorithms alone that give the same result twice, which may take longer."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     lora: LoraSection = LoraSection()

@@ -119,6 +119,11 @@ class DirectionCall:
         )
 
     @property
+    def data_fingerprint(self) -> str:
+        """Identity of the market data that examples are made of."""
+        return self._dataset.fingerprint()
+
+    @property
     def num_training_items(self) -> int:
         """Draws in one epoch."""
         return len(self._order)

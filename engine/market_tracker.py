@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.evaluation.intervals import wilson
-from engine.runs.directory import RunDirectory, fsync_directory
+from engine.runs.directory import RunDirectory
+from engine.runs.durable import fsync_directory
 from engine.runs.reader import Rollout, StoreReader
 from engine.runs.status import read_history
 from engine.task import Json

@@ -25,7 +25,7 @@ from engine.policy.quiet import quieten_libraries
 from engine.probe import request as probe_request
 from engine.runs import control, devices
 from engine.runs.control import Check, Command, ControlServer
-from engine.runs.directory import RunDirectory
+from engine.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
 from engine.runs.launcher import hold_device
 from engine.runs.store import EventStore
 from engine.text import one_line
@@ -52,7 +52,7 @@ def main(path: Path) -> int:
     """Answer what is asked of the run at ``path`` until nobody has for a while; the exit code."""
     run = RunDirectory(path)
     try:
-        with run.locked():
+        with run.locked(patience=LOCK_PATIENCE_SECONDS):
             return _serve(run)
     except UserError as error:
         print(error, file=sys.stderr, flush=True)

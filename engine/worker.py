@@ -115,10 +115,11 @@ def _train(
     from engine.policy.embedded import default_cache_dir
     from engine.policy.policy import Policy
     from engine.policy.source import ensure_model
-    from engine.training import checkpoints, loop
+    from engine.training import checkpoints, loop, randomness, surroundings
     from engine.training.dry_run import choose_token_budget
     from engine.training.warmup import warm_up
 
+    randomness.prepare(config)
     task = DirectionCall.from_config(config)
     folder = ensure_model(config.model.id, progress=progress)
     progress("loading the model", 0, 0)
@@ -156,6 +157,9 @@ def _train(
         optimizer=loop.make_optimizer(policy, config),
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
+        surroundings=surroundings.of(
+            config, base_model=fingerprint(folder), data=task.data_fingerprint
+        ),
     )
     control.allow_probes(service.make_prober(run, config, policy, store).answer)
     control.allow_evaluations(service.make_evaluator(run, config, policy, store).answer)
@@ -163,7 +167,7 @@ def _train(
     level, text = choose_token_budget(policy)
     store.event("notice", {"level": level, "text": text})
     try:
-        name = checkpoints.newest(run)
+        name = checkpoints.newest(run, training.warn)
         if name is not None:
             training.resume(name)
         else:

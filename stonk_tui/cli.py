@@ -161,6 +161,9 @@ Horizon = Annotated[
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Let reward components of your own run: they are code.")
 ]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Take the very same steps when repeated or resumed.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
@@ -203,6 +206,7 @@ def demo(
     quantize: QuantizeOption = None,
     device: Device = None,
     settings: Settings = None,
+    deterministic: Deterministic = False,
     planted: Annotated[
         bool,
         typer.Option("--planted", help="Made-up prices with a rule in them, which is found."),
@@ -211,7 +215,7 @@ def demo(
     """Train the small embedded model on bundled prices; needs neither GPU nor model hub."""
     from stonk_tui.commands.start import start_preset
 
-    chosen = {"schedule.max_steps": steps, "seed": seed}
+    chosen = {"schedule.max_steps": steps, "seed": seed, "deterministic": deterministic or None}
     overrides = _overrides(settings, model, quantize, device, chosen)
     start_preset("prove" if planted else "demo", overrides, detach=False)
 
@@ -250,12 +254,13 @@ def train(
             "--resume", help="Go on from the last checkpoint of RUN, the newest if left out."
         ),
     ] = False,
+    deterministic: Deterministic = False,
     allow_code: AllowCode = False,
 ) -> None:
     """Start a run, or go on with one that was stopped."""
     from stonk_tui.commands import start
 
-    chosen = {"schedule.max_hours": max_hours}
+    chosen = {"schedule.max_hours": max_hours, "deterministic": deterministic or None}
     overrides = _overrides(settings, model, quantize, device, chosen)
     if resume:
         if preset or overrides or prepare:

@@ -19,8 +19,9 @@ from safetensors.numpy import save_file
 
 from engine import config as configuration
 from engine.probe.tally import tally
-from engine.runs import checkpoint_names, directory, promotion
+from engine.runs import checkpoint_names, directory, manifest, promotion
 from engine.runs.directory import RunDirectory
+from engine.runs.durable import write_atomically
 from engine.runs.store import EventStore, RolloutRecord
 from engine.task import ComponentScore, Json
 
@@ -236,7 +237,7 @@ class Recording:
         name = f"step-{self.step:06d}"
         reward = 0.34 + 0.26 * self.step / (self.step + 90)
         _write_checkpoint(self.run.checkpoints / name)
-        directory.write_atomically(self.run.path / "best_model", name)
+        write_atomically(self.run.path / "best_model", name)
         self.store.event(
             "checkpoint",
             {"name": name, "best": True, "validation_reward": reward, "removed": []},
@@ -614,10 +615,11 @@ def _write_checkpoint(folder: Path) -> None:
         folder / "adapter_model.safetensors",
     )
     files = [
-        {"name": file.name, "size": file.stat().st_size, "sha256": checkpoint_names.sha256(file)}
-        for file in sorted(folder.iterdir())
+        manifest.Entry(file.name, file.stat().st_size, checkpoint_names.sha256(file))
+        for file in folder.iterdir()
     ]
-    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    step = checkpoint_names.step_of(folder.name)
+    (folder / "manifest.json").write_text(manifest.text(step, files))
 
 
 def new_run(name: str = "demo", *, max_steps: int = 500) -> Recording:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -21,6 +22,7 @@ from engine.config import LoraSection, RolloutConfig, RunConfig, build
 from engine.policy import attention
 from engine.policy.adapters import add_adapters
 from engine.policy.policy import Policy
+from engine.policy.stack import whole_policy
 from engine.task import Assessment, ComponentScore, Item
 
 _SIZES: dict[str, Any] = {
@@ -106,6 +108,13 @@ def save_tiny_model(folder: Path, family: str = "llama") -> Path:
     tiny_base(family).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_whole_policy(model: PeftModel, folder: Path) -> None:
+    """The files of an ordinary adapter, as at the root of a checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in whole_policy(model).items():
+        (folder / name).write_bytes(data)
 
 
 def tiny_config(model: Path, **sections: Any) -> RunConfig:

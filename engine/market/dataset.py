@@ -1,6 +1,7 @@
 """Labelled rows of a source by split; an Example is built when it is asked for."""
 
 import datetime as dt
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -102,6 +103,15 @@ class Dataset:
             for complete, moves in zip(self._complete, self._moves, strict=True)
         ]
         self._rows = {name: self._rows_of(name) for name in SPLIT_NAMES}
+
+    def fingerprint(self) -> str:
+        """Identity of tickers, days and prices."""
+        digest = hashlib.sha256()
+        for history in self.histories:
+            digest.update(history.ticker.encode())
+            digest.update(history.days.tobytes())
+            digest.update(history.adjusted.tobytes())
+        return digest.hexdigest()[:12]
 
     @classmethod
     def configured(cls, histories: Sequence[History], data: DataConfig) -> Self:

@@ -24,7 +24,7 @@ from engine.errors import UserError
 from engine.policy.adapters import put_adapter, read_adapter
 from engine.policy.base_model import load_base_model
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG
-from engine.runs.directory import fsync_directory, fsync_file
+from engine.runs.durable import fsync_directory, fsync_file
 from engine.text import one_line
 
 Progress = Callable[[str, int, int], None]

@@ -5,17 +5,17 @@ Two LoRA adapters that act together are one of their summed rank: with ``A = [A1
 new one has alpha = r, so its own scale is 1.
 """
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from engine.policy.adapters import POLICY, STAGE1, adapter_weights, is_stack
-from engine.runs.checkpoint_names import ADAPTER
+from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG
 
 Scaled = tuple[float, Mapping[str, Tensor]]
 """alpha / r of an adapter, and its tensors."""
@@ -23,11 +23,12 @@ Scaled = tuple[float, Mapping[str, Tensor]]
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
-def save_whole_policy(model: PeftModel, folder: Path) -> None:
-    """Write the policy as one adapter in PEFT's own format; any tool can load it."""
+def whole_policy(model: PeftModel) -> dict[str, bytes]:
+    """The files of the policy as one adapter in PEFT's own format; any tool can load it."""
     if not is_stack(model):
-        model.save_pretrained(str(folder), selected_adapters=[POLICY])
-        return
+        own = model.peft_config[POLICY]
+        assert isinstance(own, LoraConfig)
+        return _files(model, own, adapter_weights(model, POLICY))
     adapters: list[Scaled] = []
     rank = 0
     for name in (STAGE1, POLICY):
@@ -36,17 +37,24 @@ def save_whole_policy(model: PeftModel, folder: Path) -> None:
         adapters.append((config.lora_alpha / config.r, adapter_weights(model, name)))
         rank += config.r
     weights = concatenated(adapters)
+    layers = sorted({name.split(".")[-3] for name in weights})
+    whole = LoraConfig(r=rank, lora_alpha=rank, target_modules=layers, task_type="CAUSAL_LM")
+    return _files(model, whole, weights)
+
+
+def _files(model: PeftModel, config: LoraConfig, weights: Mapping[str, Tensor]) -> dict[str, bytes]:
     base: Any = model.get_base_model()
-    whole = LoraConfig(
-        r=rank,
-        lora_alpha=rank,
-        target_modules=sorted({name.split(".")[-3] for name in weights}),
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-        base_model_name_or_path=base.config.name_or_path,
-    )
-    save_file(weights, folder / ADAPTER, metadata={"format": "pt"})
-    whole.save_pretrained(str(folder))
+    values = config.to_dict() | {
+        "inference_mode": True,
+        "base_model_name_or_path": base.config.name_or_path,
+        "target_modules": sorted(config.target_modules or ()),
+    }
+    # PEFT has sets in some places, which JSON has not.
+    text = json.dumps(values, indent=2, sort_keys=True, default=sorted)
+    return {
+        ADAPTER: save(dict(weights), metadata={"format": "pt"}),
+        ADAPTER_CONFIG: text.encode("utf-8"),
+    }
 
 
 def concatenated(adapters: list[Scaled]) -> dict[str, Tensor]:

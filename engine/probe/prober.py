@@ -22,7 +22,7 @@ from engine.policy.rollout import Completion, sample_groups
 from engine.probe import request as requests
 from engine.probe.question import Asking, Question
 from engine.probe.request import ProbeRequest
-from engine.runs import checkpoint_names
+from engine.runs import checkpoint_names, manifest
 from engine.runs.checkpoint_names import NamedCheckpoint
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
@@ -147,7 +147,7 @@ class Prober:
                 )
         if named.folder is None:
             return None
-        if other is not None and (problem := checkpoint_names.damage(named.folder)):
+        if other is not None and (problem := manifest.damage(named.folder)):
             raise UserError(
                 f"checkpoint {named.name} of run {other.id} is damaged ({one_line(problem, 80)})",
                 fix="ask another one",

@@ -31,7 +31,7 @@ from engine.errors import RunFailedError, UserError
 from engine.market.example import Example
 from engine.rewards.components import COMPONENTS, Score
 from engine.rewards.parse import Prediction
-from engine.runs.directory import write_atomically
+from engine.runs.durable import write_atomically
 from engine.runs.home import home
 from engine.text import one_line
 

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ MANIFEST = "manifest.json"
 PROMOTED = "promoted"
 """File in a checkpoint that was promoted: names the Stage II run, and keeps rotation away."""
 
-_FOLDER = re.compile(r"step-(\d{6,})")
+FOLDER = re.compile(r"step-(\d{6,})")
+"""Name of a checkpoint's folder in a run."""
 _STEP = re.compile(r"step-(\d{1,9})")
 
 
@@ -77,7 +77,7 @@ def names(run: RunDirectory) -> list[str]:
     """Checkpoint names of a run by step, oldest first."""
     if not run.checkpoints.is_dir():
         return []
-    found = [path.name for path in run.checkpoints.iterdir() if _FOLDER.fullmatch(path.name)]
+    found = [path.name for path in run.checkpoints.iterdir() if FOLDER.fullmatch(path.name)]
     return sorted(found, key=step_of)
 
 
@@ -92,20 +92,7 @@ def best(run: RunDirectory) -> str | None:
         text = (run.path / "best_model").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return text if _FOLDER.fullmatch(text) else None
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with the checkpoint in ``folder``, or None."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for file in manifest["files"]:
-            path = folder / file["name"]
-            if path.stat().st_size != file["size"] or sha256(path) != file["sha256"]:
-                return f"{file['name']} was changed"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"no readable manifest: {error}"
-    return None
+    return text if FOLDER.fullmatch(text) else None
 
 
 def sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from engine.errors import UserError
 from engine.runs import checkpoint_names, directory, stage1
 from engine.runs.directory import RunDirectory
+from engine.runs.durable import fsync_directory
 from engine.runs.home import runs_directory
 from engine.text import one_line
 
@@ -77,7 +78,7 @@ def delete(run: RunDirectory) -> None:
         try:
             # Without this file it is no run any more: nobody meets half of one.
             (run.path / "run.yaml").unlink()
-            directory.fsync_directory(run.path)
+            fsync_directory(run.path)
             shutil.rmtree(run.path)
         except OSError as error:
             raise UserError(

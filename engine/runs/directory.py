@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ import yaml
 from engine import config as configuration
 from engine.config import SCHEMA_VERSION, RunConfig
 from engine.errors import UserError
+from engine.runs.durable import fsync_directory, write_atomically
 from engine.runs.home import runs_directory, socket_directory
 from engine.text import one_line
 
@@ -175,32 +175,6 @@ class RunDirectory:
             yield
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` with ``text``: old content or new, durable, never half of it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    fsync_directory(path.parent)
-
-
-def fsync_file(path: Path) -> None:
-    """Make the content of ``path`` durable."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def fsync_directory(path: Path) -> None:
-    """Make renames and new names inside ``path`` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def exclusive(path: Path, content: str = "", *, patience: float = 0.0) -> Iterator[bool]:
     """Try to hold ``path`` as a lock file for the block; yields whether that worked.
@@ -266,6 +240,7 @@ def create(
                 if fill is not None:
                     fill(run)
                 run.write_config(config)
+                fsync_directory(parent)
             except (OSError, UserError):
                 shutil.rmtree(path, ignore_errors=True)
                 raise

@@ -22,13 +22,8 @@ WORKER_MODULE = "engine.worker"
 PROBE_OPTION = "--probe"
 """Second argument of a worker that trains nothing, answers probes and evaluates."""
 
-<<<<<<< HEAD
 _COMMANDS = {"probe": "probe", "evaluate": "eval"}
 """What is typed to ask for a verb."""
-_LOCK_PATIENCE_SECONDS = 3.0
-"""``refuse_busy_device`` looks at the same lock for a moment."""
-=======
->>>>>>> f8kill
 _END_SECONDS = 15.0
 
 

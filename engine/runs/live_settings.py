@@ -279,6 +279,19 @@ def stored(run: RunDirectory) -> list[Changed]:
         reader.close()
 
 
+def num_rollbacks(run: RunDirectory) -> int:
+    """How often training went back after a divergence, those that were gone back behind too."""
+    reader = StoreReader(run.database)
+    try:
+        ((count,),) = reader.rows(
+            "SELECT count(*) FROM events WHERE kind = 'settings'"
+            " AND json_extract(payload, '$.by') = 'rollback'"
+        )
+        return int(count)
+    finally:
+        reader.close()
+
+
 def of_command(run: RunDirectory, identifier: str) -> list[Change]:
     """What the ``set`` command with this id changed."""
     reader = StoreReader(run.database)

@@ -7,7 +7,6 @@ asked for and recorded. A promotion makes a run of its own that holds all it nee
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import Any
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.evaluation.baselines import SIMPLE
-from engine.runs import checkpoint_names, directory, launcher, live_settings, stage1
+from engine.runs import checkpoint_names, directory, launcher, live_settings, manifest, stage1
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG, PROMOTED
 from engine.runs.directory import RunDirectory
+from engine.runs.durable import fsync_directory, write_atomically, write_new
 from engine.runs.history import History
 from engine.runs.home import home
 from engine.runs.second_stage import Change, differences, second_stage
@@ -106,7 +106,7 @@ def plan(run: RunDirectory, checkpoint: str = "best") -> PromotionPlan:
             f"{one_line(checkpoint, 60)} is no checkpoint of run {run.id}",
             fix="use best, last or step-N",
         )
-    if problem := checkpoint_names.damage(found.folder):
+    if problem := manifest.damage(found.folder):
         raise UserError(
             f"checkpoint {found.name} is damaged: {problem}",
             where=str(found.folder),
@@ -191,11 +191,11 @@ def promote(plan: PromotionPlan, *, reason: str = "", forced: bool = False) -> R
         def fill(run: RunDirectory) -> None:
             _copy(plan, run)
             record = _record(plan, run, reason=reason, forced=forced and not plan.is_earned)
-            directory.write_atomically(run.promotion, json.dumps(record, indent=1))
+            write_atomically(run.promotion, json.dumps(record, indent=1))
             run.promotion.chmod(_RECORD_MODE)
             if plan.parent is not None:
                 # Rotation leaves a checkpoint with this file alone.
-                directory.write_atomically(plan.folder / PROMOTED, f"{run.id}\n")
+                write_atomically(plan.folder / PROMOTED, f"{run.id}\n")
 
         return directory.create(plan.config, fill=fill)
 
@@ -248,12 +248,12 @@ def _copy(plan: PromotionPlan, run: RunDirectory) -> None:
     run.stage1.mkdir(mode=0o700)
     for name in stage1.FILES:
         try:
-            shutil.copyfile(plan.folder / name, run.stage1 / name)
+            content = (plan.folder / name).read_bytes()
         except FileNotFoundError as error:
             raise _changed(plan) from error
+        write_new(run.stage1 / name, content)
         (run.stage1 / name).chmod(_RECORD_MODE)
-        directory.fsync_file(run.stage1 / name)
-    directory.fsync_directory(run.stage1)
+    fsync_directory(run.stage1)
     if checkpoint_names.sha256(run.stage1 / ADAPTER) != plan.sha256:
         raise _changed(plan)
 

@@ -9,32 +9,39 @@
 
 A folder is written beside its final name, made durable, and renamed; only then is it a
 checkpoint. One whose files do not match its manifest, or that training went back behind, is set
-aside, never deleted.
+aside, never deleted. Only the worker that holds the run's lock writes here.
 """
 
+import errno
+import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as deserialised
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from engine.config import SCHEMA_VERSION
 from engine.errors import RunFailedError
 from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, is_stack, load_adapter
 from engine.policy.policy import Policy
-from engine.policy.stack import save_whole_policy
-from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256, step_of
-from engine.runs.directory import RunDirectory, fsync_directory, fsync_file, write_atomically
+from engine.policy.stack import whole_policy
+from engine.runs import manifest
+from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, names, step_of
+from engine.runs.directory import RunDirectory
+from engine.runs.durable import fsync_directory, write_atomically, write_new
 from engine.runs.reader import StoreReader
 
 __all__ = [
+    "NotSavedError",
     "SavedState",
     "load",
     "mark_best",
@@ -47,6 +54,20 @@ __all__ = [
 ]
 
 _SPARE_BYTES = 256 * 2**20
+_UNFINISHED, _UNWANTED = ".tmp-", ".old-"
+"""How the names of folders begin that are being written, and that are being deleted."""
+
+Tell = Callable[[str], None]
+"""Told in a line what a person should know."""
+
+
+class NotSavedError(RunFailedError):
+    """A checkpoint could not be written; those that were there stand, and it may be tried again."""
+
+    def __init__(self, what: str, *, no_space: bool) -> None:
+        """``no_space``: room on the disk is what was missing."""
+        super().__init__(what)
+        self.no_space = no_space
 
 
 @dataclass(frozen=True)
@@ -72,41 +93,46 @@ def save(
     """Write the checkpoint of ``step`` and return its name.
 
     Raises:
-        RunFailedError: there is no room for it.
+        NotSavedError: there is no room for it, or it cannot be written.
+        RunFailedError: weights or moments are not finite.
     """
     name = f"step-{step:06d}"
     final = run.checkpoints / name
-    if final.exists():
-        # Nothing trained since: the same state is there already.
-        return name
-    _require_space(run)
-    temporary = run.checkpoints / f".tmp-{name}-{secrets.token_hex(4)}"
-    (temporary / "train").mkdir(parents=True, mode=0o700)
-    try:
-        save_whole_policy(policy.model, temporary)
-        adapter, file = _beside(policy)
-        save_file(adapter_weights(policy.model, adapter), temporary / "train" / file)
-        moments = _optimizer_tensors(optimizer) | {"generator": generator.get_state()}
-        save_file(moments, temporary / "train/optimizer.safetensors")
-        state = {"schema": SCHEMA_VERSION, "step": step, "values": dict(values)}
-        (temporary / "train/state.json").write_text(json.dumps(state), encoding="utf-8")
-        _write_manifest(temporary, step)
-        temporary.rename(final)
-        fsync_directory(run.checkpoints)
-    finally:
-        for leftover in run.checkpoints.glob(".tmp-*"):
-            shutil.rmtree(leftover)
+    with _writing(run):
+        if final.exists():
+            if manifest.damage(final) is None:
+                # Nothing trained since: the same state is there already.
+                return name
+            _set_aside(run, name, "damaged")
+        _require_space(run)
+        contents = _contents(step, policy, optimizer, generator, values)
+        temporary = run.checkpoints / f"{_UNFINISHED}{name}-{secrets.token_hex(4)}"
+        try:
+            _write(temporary, contents, step)
+            temporary.rename(final)
+            fsync_directory(run.checkpoints)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return name
 
 
-def newest(run: RunDirectory) -> str | None:
-    """Name of the newest valid checkpoint; damaged ones are renamed to ``damaged-...``."""
-    return _newest_of(run, names(run))
+def newest(run: RunDirectory, tell: Tell | None = None) -> str | None:
+    """Name of the newest valid checkpoint; damaged ones are renamed to ``damaged-...``.
+
+    What a worker that died left half written or half deleted is removed.
+
+    Args:
+        tell: told what was damaged; it is in the worker's log in any case.
+    """
+    for prefix in (_UNFINISHED, _UNWANTED):
+        for leftover in run.checkpoints.glob(f"{prefix}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return _newest_of(run, names(run), tell)
 
 
-def newest_before(run: RunDirectory, step: int) -> str | None:
+def newest_before(run: RunDirectory, step: int, tell: Tell | None = None) -> str | None:
     """As ``newest``, of the checkpoints made before ``step`` was."""
-    return _newest_of(run, [name for name in names(run) if step_of(name) < step])
+    return _newest_of(run, [name for name in names(run) if step_of(name) < step], tell)
 
 
 def set_aside_after(run: RunDirectory, name: str) -> None:
@@ -125,38 +151,60 @@ def load(
         RunFailedError: it does not fit this run's model and configuration.
     """
     folder = run.checkpoints / name
+
+    def tensors_of(file: str) -> dict[str, Tensor]:
+        # Not mapped: a file that is cut while it is read must be an error, not the end.
+        return deserialised((folder / file).read_bytes())
+
     try:
         adapter, file = _beside(policy)
-        load_adapter(policy.model, load_file(folder / "train" / file), adapter)
+        load_adapter(policy.model, tensors_of(f"train/{file}"), adapter)
         if adapter != POLICY:
-            load_adapter(policy.model, load_file(folder / ADAPTER), POLICY)
-        tensors = load_file(folder / "train/optimizer.safetensors")
-        generator_state = tensors.pop("generator")
-        _restore_optimizer(optimizer, tensors)
+            load_adapter(policy.model, tensors_of(ADAPTER), POLICY)
+        moments = tensors_of("train/optimizer.safetensors")
+        generator_state = moments.pop("generator")
         state = json.loads((folder / "train/state.json").read_text(encoding="utf-8"))
+        _restore_optimizer(optimizer, moments, state.get("groups", ()))
         return SavedState(name, state["step"], state["values"], generator_state)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise RunFailedError(f"{folder}: this checkpoint does not fit the run: {error}") from error
 
 
-def rotate(run: RunDirectory, keep: int, best: str | None) -> list[str]:
-    """Delete checkpoints; returns the deleted.
+def rotate(run: RunDirectory, keep: int, best: str | None, tell: Tell | None = None) -> list[str]:
+    """Delete checkpoints that are no longer needed; returns the names that are gone.
 
-    The newest ``keep``, the best one and those that were promoted stay.
+    The newest ``keep`` that are valid, the best one and those that were promoted stay. What is
+    damaged among the former is set aside, and counts for nothing.
+
+    Raises:
+        NotSavedError: the folder cannot be changed.
     """
-    surplus = [
-        name
-        for name in names(run)[:-keep]
-        if name != best and not (run.checkpoints / name / PROMOTED).exists()
-    ]
-    for name in surplus:
-        shutil.rmtree(run.checkpoints / name)
-    return surplus
+    gone, num_valid = [], 0
+    with _writing(run):
+        for name in reversed(names(run)):
+            if num_valid < keep or name == best:
+                if problem := manifest.damage(run.checkpoints / name):
+                    _quarantine(run, name, problem, tell)
+                    gone.append(name)
+                else:
+                    num_valid += 1
+            elif not (run.checkpoints / name / PROMOTED).exists():
+                # Not in its place: who is killed meanwhile leaves no half of a checkpoint there.
+                unwanted = run.checkpoints / f"{_UNWANTED}{name}-{secrets.token_hex(4)}"
+                (run.checkpoints / name).rename(unwanted)
+                shutil.rmtree(unwanted, ignore_errors=True)
+                gone.append(name)
+    return gone[::-1]
 
 
 def mark_best(run: RunDirectory, name: str | None) -> None:
-    """Record ``name`` as the best checkpoint by validation reward; None where there is none."""
-    write_atomically(run.path / "best_model", f"{name or ''}\n")
+    """Record ``name`` as the best checkpoint by validation reward; None where there is none.
+
+    Raises:
+        NotSavedError: it cannot be written.
+    """
+    with _writing(run):
+        write_atomically(run.path / "best_model", f"{name or ''}\n")
 
 
 def told(run: RunDirectory, step: int) -> dict[str, float | None]:
@@ -180,18 +228,43 @@ def told(run: RunDirectory, step: int) -> dict[str, float | None]:
     return there
 
 
-def _newest_of(run: RunDirectory, candidates: Sequence[str]) -> str | None:
+@contextmanager
+def _writing(run: RunDirectory) -> Iterator[None]:
+    """Inside the block, what the file system refuses is a ``NotSavedError``."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free some space" if full else "see to the disk"
+        raise NotSavedError(
+            f"{run.checkpoints}: a checkpoint could not be written: {error.strerror}; {fix}, then "
+            f"`stonk-tui train --resume {run.id}`",
+            no_space=full,
+        ) from error
+
+
+def _newest_of(run: RunDirectory, candidates: Sequence[str], tell: Tell | None) -> str | None:
     for name in reversed(candidates):
-        problem = damage(run.checkpoints / name)
+        problem = manifest.damage(run.checkpoints / name)
         if problem is None:
             return name
-        _set_aside(run, name, "damaged")
-        print(f"checkpoint {name} is damaged ({problem}); set aside", flush=True)
+        _quarantine(run, name, problem, tell)
     return None
 
 
-def _set_aside(run: RunDirectory, name: str, why: str) -> None:
-    (run.checkpoints / name).rename(run.checkpoints / f"{why}-{name}-{secrets.token_hex(4)}")
+def _quarantine(run: RunDirectory, name: str, problem: str, tell: Tell | None) -> None:
+    aside = _set_aside(run, name, "damaged")
+    text = f"checkpoint {name} is damaged ({problem}); set aside as {aside}"
+    print(text, flush=True)
+    if tell is not None:
+        tell(text)
+
+
+def _set_aside(run: RunDirectory, name: str, why: str) -> str:
+    aside = f"{why}-{name}-{secrets.token_hex(4)}"
+    (run.checkpoints / name).rename(run.checkpoints / aside)
+    fsync_directory(run.checkpoints)
+    return aside
 
 
 def _beside(policy: Policy) -> tuple[str, str]:
@@ -207,10 +280,59 @@ def _require_space(run: RunDirectory) -> None:
     size = sum(file.stat().st_size for file in last.rglob("*")) if last else 0
     free = shutil.disk_usage(run.checkpoints).free
     if free < 2 * size + _SPARE_BYTES:
-        raise RunFailedError(
+        raise NotSavedError(
             f"{run.checkpoints}: {free / 2**20:.0f} MiB are free, too little for a checkpoint; "
-            f"free some space, then `stonk-tui train --resume {run.id}`"
+            f"free some space, then `stonk-tui train --resume {run.id}`",
+            no_space=True,
         )
+
+
+def _contents(
+    step: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    values: Mapping[str, Any],
+) -> dict[str, bytes]:
+    """The files of a checkpoint by name, its manifest left out.
+
+    Raises:
+        RunFailedError: weights or moments are not finite.
+    """
+    adapter, file = _beside(policy)
+    beside = adapter_weights(policy.model, adapter)
+    moments = _optimizer_tensors(optimizer)
+    trained = [*adapter_weights(policy.model, POLICY).values(), *beside.values(), *moments.values()]
+    if not all(bool(tensor.isfinite().all()) for tensor in trained):
+        raise RunFailedError(
+            f"the weights after step {step} are not finite, and no checkpoint is made of them; go "
+            "on from the one before with a lower optimizer.learning_rate"
+        )
+    state = {
+        "schema": SCHEMA_VERSION,
+        "step": step,
+        "groups": optimizer.state_dict()["param_groups"],
+        "values": dict(values),
+    }
+    return {
+        **whole_policy(policy.model),
+        f"train/{file}": serialised(beside),
+        "train/optimizer.safetensors": serialised(moments | {"generator": generator.get_state()}),
+        "train/state.json": json.dumps(state).encode("utf-8"),
+    }
+
+
+def _write(folder: Path, contents: Mapping[str, bytes], step: int) -> None:
+    """Make ``folder`` with its manifest, all of it durable and its owner's alone."""
+    folder.mkdir(mode=0o700)
+    (folder / "train").mkdir(mode=0o700)
+    entries = []
+    for name, data in contents.items():
+        write_new(folder / name, data)
+        entries.append(manifest.Entry(name, len(data), hashlib.sha256(data).hexdigest()))
+    fsync_directory(folder / "train")
+    write_new(folder / MANIFEST, manifest.text(step, entries).encode("utf-8"))
+    fsync_directory(folder)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -222,21 +344,25 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    saved: Sequence[Mapping[str, Any]],
+) -> None:
+    """Put moments and the settings of the parameter groups in place.
+
+    Args:
+        saved: the groups, as JSON has them; checkpoints of earlier versions have none.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
+    for group, values in zip(groups, saved, strict=False):
+        # JSON has no tuples, and betas are one.
+        group |= {
+            key: tuple(value) if isinstance(group.get(key), tuple) else value
+            for key, value in values.items()
+        }
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _write_manifest(folder: Path, step: int) -> None:
-    files = []
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        fsync_file(path)
-        name = path.relative_to(folder).as_posix()
-        files.append({"name": name, "size": path.stat().st_size, "sha256": sha256(path)})
-    fsync_directory(folder / "train")
-    manifest = {"schema": SCHEMA_VERSION, "step": step, "files": files}
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))

@@ -4,7 +4,7 @@ import queue
 import time
 from collections.abc import Callable
 
-from engine.errors import UserError
+from engine.errors import RunFailedError, UserError
 from engine.evaluation.hosting import Host
 from engine.runs import control
 from engine.runs.control import Command
@@ -118,7 +118,7 @@ class Control:
             case "checkpoint" if self._checkpoint is None:
                 ok, message = False, "nothing to save before the first GRPO step"
             case "checkpoint":
-                message = f"saved {self._checkpoint()}" if self._checkpoint else ""
+                ok, message = self._save()
             case "set":
                 ok, message = self._set(command)
             case "probe" if self._answer_probe is None:
@@ -153,6 +153,14 @@ class Control:
         answer_interrupts(self._commands, self._store)
         self._store.event("state", {"state": state, "detail": ""})
         return told
+
+    def _save(self) -> tuple[bool, str]:
+        assert self._checkpoint is not None
+        try:
+            return True, f"saved {self._checkpoint()}"
+        except RunFailedError as error:
+            # Training itself is sound: it meets this again when a checkpoint is due.
+            return False, str(error)
 
     def _set(self, command: Command) -> tuple[bool, str]:
         if self._change is None:

@@ -121,9 +121,17 @@ class MemoryGuard:
             "decode_rows": self._policy.decode_rows,
         }
 
-    def restore(self, state: Mapping[str, int | None]) -> None:
-        """Take over the limits that gave ``state``, but for those that are lower already."""
+    def restore(self, state: Mapping[str, int | None], *, exactly: bool = False) -> None:
+        """Take over the limits that gave ``state``, but for those that are lower already.
+
+        Args:
+            exactly: those too, since other limits round otherwise.
+        """
         policy = self._policy
+        if exactly:
+            policy.micro_batch_tokens = state["micro_batch_tokens"] or policy.micro_batch_tokens
+            policy.decode_rows = state["decode_rows"]
+            return
         budgets = (state["micro_batch_tokens"], policy.micro_batch_tokens)
         rows = (state["decode_rows"], policy.decode_rows)
         policy.micro_batch_tokens = min(budget for budget in budgets if budget is not None)

@@ -27,8 +27,9 @@ from engine.runs.devices import device_name
 from engine.runs.directory import RunDirectory
 from engine.runs.live_settings import LEARNING_RATE
 from engine.runs.store import EventStore
-from engine.task import Item, Task
-from engine.training import checkpoints, steps, validation
+from engine.task import Item, Json, Task
+from engine.text import one_line
+from engine.training import checkpoints, randomness, steps, surroundings, validation
 from engine.training.control import Control, StopRequestedError
 from engine.training.flops import ModelShape, peak_flops, step_flops
 from engine.training.guard import MemoryGuard
@@ -89,6 +90,10 @@ class Training:
     scaler: GradScaler = field(init=False)
     watch: Watch = field(init=False)
     guard: MemoryGuard = field(init=False)
+    surroundings: Mapping[str, Json] = field(default_factory=dict)
+    """See ``engine.training.surroundings``."""
+    _announced: str | None = field(init=False, default=None)
+    """Name of the newest checkpoint that an event has told of."""
 
     def __post_init__(self) -> None:
         self.started = self.config
@@ -111,14 +116,23 @@ class Training:
         """
         saved = checkpoints.load(self.run, name, self.policy, self.optimizer)
         self.generator.set_state(saved.generator_state)
+        if "generators" in saved.values:  # Checkpoints of earlier versions have none of these.
+            randomness.restore(saved.values["generators"], self.policy.device)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(saved.values["loss_scale"])
         self.task.restore(saved.values["task"])
         self.watch.restore(saved.values["watch"])
         if "memory" in saved.values:  # Checkpoints of earlier versions have no limits.
-            self.guard.restore(saved.values["memory"])
+            budget = self.policy.micro_batch_tokens
+            self.guard.restore(saved.values["memory"], exactly=self.started.deterministic)
+            if self.policy.micro_batch_tokens > budget:
+                self.warn(f"token budget {self.policy.micro_batch_tokens}, as it was before")
         self.progress = Progress(step=saved.step, **saved.values["progress"])
         self.store.flush()
+        # One that was made since the checkpoint was saved has a lower learning rate in force too.
+        self.progress.rollbacks = live_settings.num_rollbacks(self.run)
+        self._forget_best_unless_kept()
+        self._announced = name
         changed = live_settings.stored(self.run)
         before = live_settings.in_force(self.started, live_settings.newest(changed))
         kept = [one for one in changed if one.step <= saved.step]
@@ -127,8 +141,8 @@ class Training:
         self.store.event("resumed", {"from_step": saved.step}, step=saved.step)
         if undone := live_settings.differences(before, self.config):
             words = ", ".join(map(str, undone))
-            text = f"settings are as they were at step {saved.step} again: {words}"
-            self.store.event("notice", {"level": "warning", "text": text})
+            self.warn(f"settings are as they were at step {saved.step} again: {words}")
+        self._tell_of_changes(saved.values.get("surroundings", {}))
         self._make_up_for(saved)
 
     def _make_up_for(self, saved: checkpoints.SavedState) -> None:
@@ -136,18 +150,28 @@ class Training:
 
         Or what it said, and this resume takes back.
         """
-        best, kept = self.progress.best_name, checkpoints.names(self.run)
-        checkpoints.mark_best(self.run, best if best in kept else None)
-        told = checkpoints.told(self.run, saved.step)
+        kept, told = checkpoints.names(self.run), checkpoints.told(self.run, saved.step)
         gone = [name for name in told if name not in kept]
         if saved.name in told and not gone:
             return
-        is_best = saved.name == best
+        is_best = saved.name == self.progress.best_name
         reward = self.progress.best_reward if is_best else told.get(saved.name)
         self.store.event(
             "checkpoint",
             {"name": saved.name, "best": is_best, "validation_reward": reward, "removed": gone},
         )
+
+    def _tell_of_changes(self, before: Mapping[str, Json]) -> None:
+        """Say what is not as it was when the checkpoint was saved."""
+        if changed := surroundings.differences(before, self.surroundings):
+            words = ", ".join(changed)
+            self.warn(one_line(f"not as when this checkpoint was saved: {words}", 300))
+
+    def _forget_best_unless_kept(self) -> None:
+        """Where the best checkpoint is not there any more, the next validated one is the best."""
+        if self.progress.best_name not in checkpoints.names(self.run):
+            self.progress.best_name = self.progress.best_reward = None
+        checkpoints.mark_best(self.run, self.progress.best_name)
 
     def obey_set(self, command: Command) -> str:
         """Change settings as a person wants it: all of them, or none; says what came of it.
@@ -193,7 +217,6 @@ class Training:
             validation_reward: of this very step, where it was validated.
         """
         progress = self.progress
-        existed = f"step-{progress.step:06d}" in checkpoints.names(self.run)
         carried = vars(progress).copy()
         del carried["step"]
         values = {
@@ -202,6 +225,8 @@ class Training:
             "watch": self.watch.state(),
             "loss_scale": self.scaler.state_dict(),
             "memory": self.guard.state(),
+            "generators": randomness.state(self.policy.device),
+            "surroundings": dict(self.surroundings),
         }
         # Whoever resumes from it writes no event of the steps that it holds.
         self.store.flush()
@@ -211,9 +236,17 @@ class Training:
         is_best = name == progress.best_name
         if is_best:
             checkpoints.mark_best(self.run, name)
-        if not existed:
+        if name != self._announced:
             keep = self.config.schedule.keep_checkpoints
-            removed = checkpoints.rotate(self.run, keep, progress.best_name)
+            removed = checkpoints.rotate(self.run, keep, progress.best_name, self.warn)
+            if name in removed:
+                raise checkpoints.NotSavedError(
+                    f"{self.run.checkpoints}: {name} does not read as it was written; see to the "
+                    f"disk, then `stonk-tui train --resume {self.run.id}`",
+                    no_space=False,
+                )
+            if progress.best_name in removed:
+                self._forget_best_unless_kept()
             self.store.event(
                 "checkpoint",
                 {
@@ -224,7 +257,12 @@ class Training:
                 },
             )
             self.store.flush()
+            self._announced = name
         return name
+
+    def warn(self, text: str) -> None:
+        """Tell everyone who watches what went wrong, in a line."""
+        self.store.event("notice", {"level": "warning", "text": text})
 
 
 def make_optimizer(policy: Policy, config: RunConfig) -> torch.optim.Optimizer:
@@ -255,7 +293,7 @@ def train(training: Training, control: Control) -> Ending:
     control.allow_changes(training.obey_set)
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
     try:
-        if progress.best_reward is None:
+        if progress.step == 0 and progress.best_reward is None:
             training.save(_validate(training, validation_items, control))
         while progress.step < max_steps:
             control.obey("training")
@@ -420,7 +458,7 @@ def _go_back(training: Training, control: Control) -> bool:
         else f"{len(progress.skipped_at)} of {_SKIP_WINDOW} steps"
     )
     found = f"loss or gradient was not finite in {often}"
-    good = checkpoints.newest_before(training.run, progress.step - progress.skips)
+    good = checkpoints.newest_before(training.run, progress.step - progress.skips, training.warn)
     if good is None or progress.rollbacks == _MAX_ROLLBACKS:
         control.obey(
             "training",
@@ -436,15 +474,7 @@ def _go_back(training: Training, control: Control) -> bool:
     training.change({LEARNING_RATE: rate}, by="rollback")
     training.progress.rollbacks = rollbacks
     training.progress.skips, training.progress.skipped_at = 0, []
-    best = training.progress.best_name
-    if best is not None and best not in checkpoints.names(training.run):
-        # It gave way to a better one, which is abandoned: the next validated one is the best.
-        training.progress.best_name = training.progress.best_reward = best = None
-    checkpoints.mark_best(training.run, best)
-    training.store.event(
-        "notice",
-        {"level": "warning", "text": f"{found}: back to {good}, learning rate halved"},
-    )
+    training.warn(f"{found}: back to {good}, learning rate halved")
     return True
 
 

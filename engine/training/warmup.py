@@ -7,13 +7,14 @@ reference policy of GRPO and is cached by everything that decides it.
 
 import hashlib
 import json
-import os
 import random
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch.amp import GradScaler
 
 from engine.config import RunConfig
@@ -26,7 +27,7 @@ from engine.policy.adapters import (
 from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
-from engine.runs.directory import fsync_directory
+from engine.runs.durable import fsync_directory, write_new
 from engine.task import Task
 from engine.training.loss_scale import make_scaler
 
@@ -135,9 +136,10 @@ def _key(
 def _save(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Put ``weights`` at ``path``: complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(weights, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        write_new(temporary, serialised(weights))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     fsync_directory(path.parent)

@@ -7,7 +7,7 @@ from typing import Any
 from engine.config import ModelConfig
 from engine.errors import UserError
 from engine.policy.source import ensure_model, local_folder
-from engine.runs import checkpoint_names
+from engine.runs import checkpoint_names, manifest
 from engine.runs.checkpoint_names import NamedCheckpoint
 from engine.runs.directory import RunDirectory
 from engine.runs.status import read_history
@@ -95,7 +95,7 @@ def _checked(checkpoint: NamedCheckpoint) -> tuple[Path, RunDirectory]:
             where=one_line(str(checkpoint.folder)),
             fix="name a checkpoint of a run",
         )
-    if problem := checkpoint_names.damage(checkpoint.folder):
+    if problem := manifest.damage(checkpoint.folder):
         raise UserError(f"this checkpoint is damaged: {problem}", where=str(checkpoint.folder))
     return checkpoint.folder, checkpoint.run
 

@@ -311,10 +311,11 @@ def test_options_win_over_set_and_set_over_the_file(tmp_path: Path, model: Path)
     result = invoke(
         *("train", str(tmp_path / "mine.yaml"), "--model", str(model), "--quantize", "none"),
         *("--set", "seed=5", "--set", "schedule.max_steps=1", "--set", "model.id=ignored"),
-        *("--max-hours", "1.5", "--device", "cpu"),
+        *("--max-hours", "1.5", "--device", "cpu", "--deterministic"),
     )
     assert result.exit_code == 0, result.output
     config = directory.find("mine").config()
+    assert config.deterministic
     assert (config.seed, config.schedule.max_steps, config.schedule.max_hours) == (5, 1, 1.5)
     assert (config.model.id, config.model.quantize) == (str(model), "none")
 

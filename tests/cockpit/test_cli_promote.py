@@ -18,7 +18,7 @@ from stonk_tui.cli import app
 from tests.cockpit.test_cli_docs import problems, schemas
 from tests.engine.test_promotion import stage1_run, write_adapter, write_checkpoint
 from tests.market_files import rows, write_csv
-from tests.tiny import save_tiny_model, tiny_policy
+from tests.tiny import save_tiny_model, save_whole_policy, tiny_policy
 
 
 def invoke(*arguments: str) -> Result:
@@ -211,7 +211,6 @@ def test_what_does_not_go_together_is_wrong_input(arguments: tuple[str, ...], me
 @pytest.fixture
 def trained(tmp_path: Path) -> RunDirectory:
     """A run with a checkpoint of the tiny model, as it was trained."""
-    from engine.policy.stack import save_whole_policy
 
     model = save_tiny_model(tmp_path / "model")
     run = directory.create(with_overrides(preset("demo"), [f"model.id={model}"]))

@@ -26,7 +26,7 @@ from engine.policy.adapters import (
 )
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
-from engine.policy.stack import concatenated, save_whole_policy
+from engine.policy.stack import concatenated
 from engine.runs import directory
 from engine.runs.checkpoint_names import ADAPTER, PROMOTED
 from engine.runs.control import Command
@@ -36,7 +36,14 @@ from engine.runs.status import read_history
 from engine.runs.store import EventStore
 from engine.training import checkpoints, loop
 from engine.training.control import Control
-from tests.tiny import VowelTask, tiny_base, tiny_config, tiny_policy, tiny_tokenizer
+from tests.tiny import (
+    VowelTask,
+    save_whole_policy,
+    tiny_base,
+    tiny_config,
+    tiny_policy,
+    tiny_tokenizer,
+)
 
 IDS = torch.tensor([[256, 1, 2, 3, 40, 41]])
 GROUPS = [

@@ -25,8 +25,7 @@ from engine.policy.decoder import Decoder, decodes
 from engine.policy.group_cache import GroupCache
 from engine.policy.overlay import acting_as
 from engine.policy.policy import Policy
-from engine.policy.stack import save_whole_policy
-from tests.tiny import policy_on, tiny_base, tiny_policy
+from tests.tiny import policy_on, save_whole_policy, tiny_base, tiny_policy
 
 _PROMPTS = [[256, 72, 105, 33], [256, 80], [256, *range(20, 39)]]
 _GROUP = 2

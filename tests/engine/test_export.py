@@ -14,8 +14,7 @@ from engine.config import LoraSection, ModelConfig
 from engine.errors import UserError
 from engine.policy import export
 from engine.policy.adapters import add_adapters, read_adapter, trainable_parameters
-from engine.policy.stack import save_whole_policy
-from tests.tiny import save_tiny_model, tiny_base, tiny_policy
+from tests.tiny import save_tiny_model, save_whole_policy, tiny_base, tiny_policy
 
 IDS = torch.tensor([[256, 1, 2, 3, 40, 41]])
 FP32 = ModelConfig(id="tiny", device="cpu", dtype="fp32", quantize="none")

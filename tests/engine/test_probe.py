@@ -22,7 +22,6 @@ from engine.policy.adapters import (
 )
 from engine.policy.overlay import acting_as
 from engine.policy.policy import Policy
-from engine.policy.stack import save_whole_policy
 from engine.probe.prober import Prober
 from engine.probe.request import ProbeRequest, WireExample
 from engine.probe.tally import tally
@@ -35,7 +34,7 @@ from engine.runs.store import EventStore
 from engine.task import Item, Json
 from engine.training import checkpoints, loop
 from engine.training.control import Control
-from tests.tiny import VowelTask, policy_on, tiny_base, tiny_config, tiny_policy
+from tests.tiny import VowelTask, policy_on, save_whole_policy, tiny_base, tiny_config, tiny_policy
 
 IDS = torch.tensor([[256, 1, 2, 3, 40, 41]])
 

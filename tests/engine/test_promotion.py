@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from engine.config import RunConfig, preset, with_overrides
 from engine.errors import UserError
 from engine.presets import PRESETS
-from engine.runs import checkpoint_names, directory, launcher, promotion, stage1
+from engine.runs import checkpoint_names, directory, launcher, manifest, promotion, stage1
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG
 from engine.runs.directory import RunDirectory
 from engine.runs.second_stage import differences, second_stage
@@ -55,10 +55,10 @@ def write_checkpoint(run: RunDirectory, step: int) -> str:
     name = f"step-{step:06d}"
     folder = write_adapter(run.checkpoints / name, value=step + 1.0)
     files = [
-        {"name": f.name, "size": f.stat().st_size, "sha256": checkpoint_names.sha256(f)}
-        for f in sorted(folder.iterdir())
+        manifest.Entry(f.name, f.stat().st_size, checkpoint_names.sha256(f))
+        for f in folder.iterdir()
     ]
-    (folder / "manifest.json").write_text(json.dumps({"schema": 1, "step": step, "files": files}))
+    (folder / "manifest.json").write_text(manifest.text(step, files))
     return name
 
 
@@ -360,7 +360,7 @@ def test_a_promotion_marks_its_checkpoint_and_leaves_it_undamaged() -> None:
     run = promotion.promote(promotion.plan(parent))
     folder = parent.checkpoints / "step-000010"
     assert (folder / checkpoint_names.PROMOTED).read_text() == f"{run.id}\n"
-    assert checkpoint_names.damage(folder) is None
+    assert manifest.damage(folder) is None
 
 
 def test_an_unreadable_record_of_another_run_is_in_nobodys_way() -> None:

@@ -18,6 +18,7 @@ from engine.config import SCHEMA_VERSION, RunConfig
 from engine.errors import UserError
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
+from engine.runs.durable import write_atomically
 from engine.runs.home import home, runs_directory, socket_directory
 from engine.runs.status import effective_state, read_history, status
 from engine.runs.store import EventStore
@@ -182,11 +183,11 @@ def test_lock_that_is_about_to_be_let_go_of_is_waited_for() -> None:
 
 def test_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    directory.write_atomically(file, "old")
+    write_atomically(file, "old")
     with pytest.raises(UnicodeEncodeError):
-        directory.write_atomically(file, "new \ud800")
+        write_atomically(file, "new \ud800")
     assert file.read_text() == "old"
-    directory.write_atomically(file, "new")
+    write_atomically(file, "new")
     assert file.read_text() == "new"
 
 

@@ -604,8 +604,8 @@ def test_a_failed_save_leaves_no_checkpoint_and_no_leftovers(
     def fail(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "_write_manifest", fail)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(checkpoints, "write_new", fail)
+    with pytest.raises(checkpoints.NotSavedError, match="No space left on device; free some"):
         session.train()
     assert list(run.checkpoints.iterdir()) == []
 
