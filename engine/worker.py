@@ -24,12 +24,21 @@ from engine.probe import request as probe_request
 from engine.runs import devices, stage1
 from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import Ballast
+from engine.runs.home import home
 from engine.runs.launcher import PROBE_OPTION, hold_device
 from engine.runs.notify import Notifier
 from engine.runs.store import EventStore
 from engine.task import Json
 from engine.text import one_line
 from engine.training.control import Control, StopRequestedError
+from engine.training.heartbeat import Heartbeat
+from engine.training.watchdog import STACKS, Watchdog
+
+_TOLD = "the worker was told to end"
+_RESTARTS = "STONK_HANG_RESTARTS"
+"""Variable with the number of times that this process began anew after a hang."""
+_MOST_RESTARTS = 3
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
 
@@ -50,7 +59,9 @@ def _work(run: RunDirectory) -> int:
     # A terminal that goes away must not take the run along.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run.record_worker()
-    store = EventStore(run.database)
+    ballast = Ballast(home() / "ballast")
+    ballast.lay()
+    store = EventStore(run.database, ballast=ballast)
     notifier = Notifier(
         run.id, lambda text: store.event("notice", {"level": "warning", "text": text})
     )
@@ -70,11 +81,16 @@ def _work(run: RunDirectory) -> int:
             hours = config.schedule.max_hours
             deadline = None if hours is None else time.monotonic() + hours * 3600
             control = Control(server.commands, store, deadline)
-            signal.signal(
-                signal.SIGTERM, lambda *_: control.request_stop("the worker was told to end")
-            )
+            heartbeat = Heartbeat()
+
+            def end(*_: object) -> None:
+                control.request_stop(_TOLD)
+                heartbeat.interrupt(_TOLD)
+
+            signal.signal(signal.SIGTERM, end)
             stack.enter_context(hold_device(run, config.model.device))
-            state, reason = _train(run, config, store, control)
+            stack.enter_context(_watchdog(run, config, store, heartbeat))
+            state, reason = _train(run, config, store, control, heartbeat)
         if promotion is not None:
             _export_statistics(run, store)
         store.event("state", {"state": state, "detail": reason})
@@ -94,8 +110,36 @@ def _work(run: RunDirectory) -> int:
         store.close()
 
 
+def _watchdog(
+    run: RunDirectory, config: RunConfig, store: EventStore, heartbeat: Heartbeat
+) -> Watchdog:
+    """What watches the loop, as the run is configured."""
+    restarts = int(os.environ.get(_RESTARTS, "0"))
+
+    def restart() -> None:
+        store.flush()
+        # The same process goes on as another program: its locks are released, its id stays.
+        environment = {**os.environ, _RESTARTS: str(restarts + 1)}
+        os.execve(sys.executable, sys.orig_argv, environment)
+
+    may_restart = config.schedule.on_hang == "restart" and restarts < _MOST_RESTARTS
+    return Watchdog(
+        heartbeat,
+        run.path,
+        lambda payload: store.event("hang", payload),
+        least=config.schedule.hang_seconds,
+        restart=restart if may_restart else None,
+        # Where the disk is full, whoever writes waits.
+        is_excused=lambda: store.shortage is not None,
+    )
+
+
 def _train(
-    run: RunDirectory, config: RunConfig, store: EventStore, control: Control
+    run: RunDirectory,
+    config: RunConfig,
+    store: EventStore,
+    control: Control,
+    heartbeat: Heartbeat,
 ) -> tuple[str, str]:
     """Load, warm up or resume, train; returns the state in which it ended, and why."""
     if note := devices.others_on(config.model.device):
@@ -159,14 +203,18 @@ def _train(
         optimizer=loop.make_optimizer(policy, config),
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
+        heartbeat=heartbeat,
     )
     control.allow_probes(make_prober(run, config, policy, store).answer)
     progress("measuring what a pass takes", 0, 0)
-    level, text = choose_token_budget(policy)
-    store.event("notice", {"level": level, "text": text})
     try:
+        level, text = choose_token_budget(policy)
+        store.event("notice", {"level": level, "text": text})
         if (name := checkpoints.newest(run)) is not None:
             training.resume(name)
+            if _RESTARTS in os.environ:
+                text = f"began anew after a hang; {STACKS} says where it was"
+                store.event("notice", {"level": "warning", "text": text})
         elif config.warmup.steps > 0:
             store.event("state", {"state": "warming_up", "detail": ""})
             progress("warm-up", 0, config.warmup.steps)
@@ -175,6 +223,7 @@ def _train(
                 progress("warm-up", done, total, loss=loss)
                 control.obey("warming_up")
 
+            heartbeat.enter("warm-up")
             was_cached = training.guard.run(
                 "warm-up",
                 warm_up,
@@ -187,6 +236,7 @@ def _train(
             )
             text = "warmed up" + (" (taken from an earlier run)" if was_cached else "")
             store.event("notice", {"level": "info", "text": text})
+            heartbeat.enter(None)
             freeze_reference(policy.model)
         ending = loop.train(training, control)
     except StopRequestedError as stop:

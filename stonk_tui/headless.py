@@ -31,6 +31,7 @@ _LOGGED = (
     "memory",
     "notice",
     "alarm",
+    "hang",
     "super_saiyan",
     "promotion",
 )

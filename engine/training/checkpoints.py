@@ -32,6 +32,7 @@ from engine.policy.policy import Policy
 from engine.policy.stack import save_whole_policy
 from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, damage, names, sha256, step_of
 from engine.runs.directory import RunDirectory, fsync_directory, fsync_file, write_atomically
+from engine.runs.disk import NoSpaceError
 
 __all__ = [
     "SavedState",
@@ -40,6 +41,7 @@ __all__ = [
     "names",
     "newest",
     "newest_before",
+    "require_space",
     "rotate",
     "save",
     "set_aside_after",
@@ -71,14 +73,14 @@ def save(
     """Write the checkpoint of ``step`` and return its name.
 
     Raises:
-        RunFailedError: there is no room for it.
+        NoSpaceError: there is no room for it; nothing was begun.
     """
     name = f"step-{step:06d}"
     final = run.checkpoints / name
     if final.exists():
         # Nothing trained since: the same state is there already.
         return name
-    _require_space(run)
+    require_space(run)
     temporary = run.checkpoints / f".tmp-{name}-{secrets.token_hex(4)}"
     (temporary / "train").mkdir(parents=True, mode=0o700)
     try:
@@ -179,15 +181,21 @@ def _beside(policy: Policy) -> tuple[str, str]:
     return REFERENCE, "reference.safetensors"
 
 
-def _require_space(run: RunDirectory) -> None:
+def require_space(run: RunDirectory) -> None:
+    """Ask for room for a checkpoint as large as the last, twice, and some to spare.
+
+    Raises:
+        NoSpaceError: there is less.
+    """
     existing = names(run)
     last = run.checkpoints / existing[-1] if existing else None
     size = sum(file.stat().st_size for file in last.rglob("*")) if last else 0
     free = shutil.disk_usage(run.checkpoints).free
     if free < 2 * size + _SPARE_BYTES:
-        raise RunFailedError(
+        needed = 2 * size + _SPARE_BYTES
+        raise NoSpaceError(
             f"{run.checkpoints}: {free / 2**20:.0f} MiB are free, too little for a checkpoint; "
-            f"free some space, then `stonk-tui train --resume {run.id}`"
+            f"free {(needed - free) / 2**20:.0f} MiB more"
         )
 
 

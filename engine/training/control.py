@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from engine.errors import UserError
 from engine.runs.control import Command
+from engine.runs.disk import NoSpaceError
 from engine.runs.store import EventStore
 
 AnswerProbe = Callable[[Command, Callable[[], bool]], tuple[bool, str]]
@@ -32,6 +33,11 @@ class Control:
         self._checkpoint: Callable[[], str] | None = None
         self._change: Callable[[Command], str] | None = None
         self._answer_probe: AnswerProbe | None = None
+        self._still_here: Callable[[], None] = lambda: None
+
+    def show_life(self, still_here: Callable[[], None]) -> None:
+        """From now on ``still_here`` is called while a pause lasts or a probe is answered."""
+        self._still_here = still_here
 
     def allow_probes(self, answer: AnswerProbe) -> None:
         """From now on probes are answered: the model is in memory."""
@@ -52,12 +58,19 @@ class Control:
         """Stop at the next chance; safe to call from a signal handler."""
         self._stop_reason = reason
 
-    def obey(self, running_state: str, *, pause_because: str | None = None) -> None:
+    def obey(
+        self,
+        running_state: str,
+        *,
+        pause_because: str | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> None:
         """Act on all waiting commands; stays inside while paused.
 
         Args:
             running_state: the state to announce again after a pause.
             pause_because: pause first, for this reason, until someone says otherwise.
+            until: ends that pause by itself, unless somebody has asked for one meanwhile.
 
         Raises:
             StopRequestedError: by command, signal or deadline.
@@ -66,6 +79,7 @@ class Control:
         if pause_because is not None:
             self._store.event("state", {"state": "paused", "detail": pause_because})
         while True:
+            self._still_here()
             if self._stop_reason is None and self._is_late():
                 self._stop_reason = "the time limit was reached"
             if self._stop_reason is not None:
@@ -74,9 +88,14 @@ class Control:
                 # A signal or the deadline can end a pause too, so the wait is a short one.
                 command = self._commands.get(timeout=0.2) if paused else self._commands.get_nowait()
             except queue.Empty:
-                if paused:
-                    continue
-                return
+                if not paused:
+                    return
+                if until is not None and until():
+                    self._store.event("state", {"state": running_state, "detail": ""})
+                    return
+                continue
+            if command.verb == "pause":
+                until = None
             paused = self._act(command, paused, running_state)
 
     def obey_probes(self) -> None:
@@ -94,6 +113,7 @@ class Control:
         return taken
 
     def _is_ending(self) -> bool:
+        self._still_here()
         with self._commands.mutex:
             is_told = any(command.verb == "stop" for command in self._commands.queue)
         return is_told or self._stop_reason is not None or self._is_late()
@@ -115,7 +135,7 @@ class Control:
             case "checkpoint" if self._checkpoint is None:
                 ok, message = False, "nothing to save before the first GRPO step"
             case "checkpoint":
-                message = f"saved {self._checkpoint()}" if self._checkpoint else ""
+                ok, message = self._save()
             case "set":
                 ok, message = self._set(command)
             case "probe" if self._answer_probe is None:
@@ -127,6 +147,13 @@ class Control:
                 self._stop_reason, message = "stopped by command", "stopping after this step"
         self._store.answer(command.id, command.verb, ok=ok, message=message)
         return paused
+
+    def _save(self) -> tuple[bool, str]:
+        assert self._checkpoint is not None
+        try:
+            return True, f"saved {self._checkpoint()}"
+        except NoSpaceError as error:
+            return False, str(error)
 
     def _set(self, command: Command) -> tuple[bool, str]:
         if self._change is None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.amp import GradScaler
 
@@ -21,10 +22,11 @@ from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
-from engine.runs import live_settings
+from engine.runs import disk, live_settings
 from engine.runs.control import Command
 from engine.runs.devices import device_name
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import NoSpaceError
 from engine.runs.live_settings import LEARNING_RATE
 from engine.runs.store import EventStore
 from engine.task import Item, Task
@@ -32,6 +34,7 @@ from engine.training import checkpoints, steps, validation
 from engine.training.control import Control, StopRequestedError
 from engine.training.flops import ModelShape, peak_flops, step_flops
 from engine.training.guard import MemoryGuard
+from engine.training.heartbeat import Heartbeat
 from engine.training.loss_scale import make_scaler
 from engine.training.utilisation import Utilisation
 from engine.training.watch import Watch, WatchSettings
@@ -41,6 +44,9 @@ _MAX_SKIPS = 3
 _SKIP_WINDOW, _MAX_SKIPS_IN_WINDOW = 200, 10
 """The same for those that come now and then: 5 % of the last 200 steps."""
 _MAX_ROLLBACKS = 2
+_RETRY_SECONDS = 2.0
+"""Between two attempts to save a checkpoint on a full disk."""
+_BY_ITSELF = "and the run goes on by itself"
 
 
 @dataclass
@@ -57,6 +63,8 @@ class Progress:
     """Steps in a row that changed nothing, because their update was not finite."""
     skipped_at: list[int] = field(default_factory=list)
     """Numbers of all such steps among the last 200."""
+    owes_validation: bool = False
+    """A validation of this step was begun and not finished."""
     rollbacks: int = 0
     """How often training went back to a checkpoint for them; each halves the learning rate."""
 
@@ -89,8 +97,10 @@ class Training:
     scaler: GradScaler = field(init=False)
     watch: Watch = field(init=False)
     guard: MemoryGuard = field(init=False)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
     def __post_init__(self) -> None:
+        self.policy.beat = self.heartbeat.beat
         self.started = self.config
         self.scaler = make_scaler(self.policy)
         self.guard = MemoryGuard(
@@ -167,12 +177,27 @@ class Training:
         self.config = config
         self.policy.rollout = config.rollout
 
+    @contextmanager
+    def undone_if_left(self) -> Iterator[None]:
+        """Put sampling and the task's statistics back where a worker that ends leaves a step."""
+        sampling, statistics = self.generator.get_state(), self.task.state()
+        try:
+            yield
+        except StopRequestedError:
+            self.generator.set_state(sampling)
+            self.task.restore(statistics)
+            raise
+
     def save(self, validation_reward: float | None = None) -> str:
         """Write a checkpoint and rotate old ones; the event comes when all of it is on disk.
 
         Args:
             validation_reward: of this very step, where it was validated.
+
+        Raises:
+            NoSpaceError: the disk has no room for it; can be tried again.
         """
+        self.heartbeat.enter("checkpoint")
         progress = self.progress
         existed = f"step-{progress.step:06d}" in checkpoints.names(self.run)
         carried = vars(progress).copy()
@@ -184,13 +209,21 @@ class Training:
             "loss_scale": self.scaler.state_dict(),
             "memory": self.guard.state(),
         }
-        name = checkpoints.save(
-            self.run, progress.step, self.policy, self.optimizer, self.generator, values
-        )
-        is_best = name == progress.best_name
-        if is_best:
-            checkpoints.mark_best(self.run, name)
-        if not existed:
+        try:
+            name = checkpoints.save(
+                self.run, progress.step, self.policy, self.optimizer, self.generator, values
+            )
+            is_best = name == progress.best_name
+            if is_best:
+                checkpoints.mark_best(self.run, name)
+        except (OSError, SafetensorError) as error:
+            if not disk.is_shortage(error):
+                raise
+            raise NoSpaceError(
+                f"{self.run.checkpoints}: {disk.in_words(error)}, and the checkpoint of step "
+                f"{progress.step} is not saved; free some space"
+            ) from error
+        if not existed or (is_best and validation_reward is not None):
             keep = self.config.schedule.keep_checkpoints
             removed = checkpoints.rotate(self.run, keep, progress.best_name)
             self.store.event(
@@ -202,7 +235,8 @@ class Training:
                     "removed": list(removed),
                 },
             )
-            self.store.flush()
+            # Who waits here for a full disk could not be told to stop.
+            self.store.flush(patient=False)
         return name
 
 
@@ -223,6 +257,7 @@ def train(training: Training, control: Control) -> Ending:
     """
     config, task, policy = training.config, training.task, training.policy
     store, guard, progress = training.store, training.guard, training.progress
+    heartbeat = training.heartbeat
     max_steps = config.max_steps(task.num_training_items)
     batch_size, group_size = config.rollout.prompts_per_step, config.rollout.group_size
     validation_items = task.validation_items(config.schedule.eval_samples)
@@ -232,36 +267,39 @@ def train(training: Training, control: Control) -> Ending:
 
     control.allow_checkpoints(training.save)
     control.allow_changes(training.obey_set)
+    control.show_life(heartbeat.still_here)
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
     try:
-        if progress.best_reward is None:
-            training.save(_validate(training, validation_items, control))
+        if progress.best_reward is None or progress.owes_validation:
+            _save(training, control, _validate(training, validation_items, control))
         while progress.step < max_steps:
+            heartbeat.enter("commands")
             control.obey("training")
+            _wait_for_the_store(store, control)
             config = training.config
             step = progress.step + 1
             seconds: dict[str, float] = {}
             utilisation.take()
 
-            with _timed(seconds, "total"):
+            with _timed(seconds, "total"), training.undone_if_left():
                 first = (step - 1) * batch_size
                 items = [task.training_item(first + index) for index in range(batch_size)]
-                with _timed(seconds, "rollout"):
+                with _timed(seconds, "rollout", heartbeat):
                     sampled = guard.run(
                         "rollout", steps.roll_out, policy, items, group_size, training.generator
                     )
-                with _timed(seconds, "reward"):
+                with _timed(seconds, "reward", heartbeat):
                     judged = steps.judge(policy, task, items, sampled)
                     rollouts = steps.shape(task, judged)
                     advantages, degenerate = steps.advantages_of(rollouts)
-                with _timed(seconds, "reference"):
+                with _timed(seconds, "reference", heartbeat):
                     groups = [rollout.tokens for rollout in rollouts]
                     reference = (
                         guard.run("reference", policy.reference_logprobs, groups)
                         if config.objective.kl_coefficient > 0
                         else None
                     )
-                with _timed(seconds, "train"):
+                with _timed(seconds, "train", heartbeat):
                     rise = min(1.0, step / config.optimizer.rise_steps)
                     update_metrics = guard.run(
                         "train",
@@ -276,6 +314,7 @@ def train(training: Training, control: Control) -> Ending:
                         scaler=training.scaler,
                     )
 
+            heartbeat.enter("recording")
             progress.step = step
             step_seconds.append(seconds["total"])
             num_tokens = sum(len(c.tokens) for group in rollouts for c in group.completions)
@@ -316,18 +355,51 @@ def train(training: Training, control: Control) -> Ending:
                 reward = _validate(training, validation_items, control)
             is_best = progress.best_name == f"step-{step:06d}"
             if is_best or is_last or step % schedule.save_every == 0:
-                training.save(reward)
+                _save(training, control, reward)
             patience = schedule.patience
             if patience is not None and progress.validations_since_best >= patience:
-                training.save(reward)
+                _save(training, control, reward)
                 return Ending("finished", f"no better validation reward in {patience} validations")
     except StopRequestedError as stop:
         store.event("state", {"state": "stopping", "detail": str(stop)})
-        training.save()
+        try:
+            training.save()
+        except NoSpaceError as error:
+            return Ending("stopped", f"{stop}, without a checkpoint ({error})")
         return Ending("stopped", str(stop))
     finally:
         utilisation.close()
+        heartbeat.enter(None)
     return Ending("finished", f"all {max_steps} steps done")
+
+
+def _save(training: Training, control: Control, reward: float | None) -> None:
+    """Save, after a pause where the disk has no room."""
+    while True:
+        try:
+            training.save(reward)
+            return
+        except NoSpaceError as error:
+            tried, problem = time.monotonic(), str(error)
+
+        def has_room(tried: float = tried) -> bool:
+            # What the disk said was free may not be so for this user: not at once again.
+            if time.monotonic() - tried < _RETRY_SECONDS:
+                return False
+            try:
+                checkpoints.require_space(training.run)
+            except NoSpaceError:
+                return False
+            return True
+
+        control.obey("training", pause_because=f"{problem}, {_BY_ITSELF}", until=has_room)
+
+
+def _wait_for_the_store(store: EventStore, control: Control) -> None:
+    """Pause while the store has no room, but for its ballast."""
+    if store.shortage is not None:
+        why = f"{store.shortage}; free some space (`df -h` tells where), {_BY_ITSELF}"
+        control.obey("training", pause_because=why, until=store.has_recovered)
 
 
 def _validate(training: Training, items: Sequence[Item], control: Control) -> float:
@@ -340,6 +412,8 @@ def _validate(training: Training, items: Sequence[Item], control: Control) -> fl
     config, task, policy = training.started, training.task, training.policy
     store, guard, progress = training.store, training.guard, training.progress
     store.event("state", {"state": "evaluating", "detail": ""})
+    training.heartbeat.enter("validation")
+    progress.owes_validation = True
     if not progress.base_model:
         progress.base_model = guard.run(
             "validation",
@@ -355,6 +429,7 @@ def _validate(training: Training, items: Sequence[Item], control: Control) -> fl
     )
     metrics |= progress.base_model
     reward = metrics["reward/total"]
+    progress.owes_validation = False
     progress.validations_since_best += 1
     if progress.best_reward is None or reward > progress.best_reward:
         progress.best_reward, progress.validations_since_best = reward, 0
@@ -467,7 +542,11 @@ def _mfu(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+def _timed(
+    seconds: dict[str, float], phase: str, heartbeat: Heartbeat | None = None
+) -> Iterator[None]:
+    if heartbeat is not None:
+        heartbeat.enter(phase)
     start = time.monotonic()
     yield
     seconds[phase] = time.monotonic() - start

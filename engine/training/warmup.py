@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.amp import GradScaler
 
@@ -26,7 +27,8 @@ from engine.policy.adapters import (
 from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
-from engine.runs.directory import fsync_directory
+from engine.runs.directory import fsync_directory, fsync_file
+from engine.runs.disk import is_shortage
 from engine.task import Task
 from engine.training.loss_scale import make_scaler
 
@@ -133,11 +135,15 @@ def _key(
 
 
 def _save(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    """Put ``weights`` at ``path``: complete or not at all."""
+    """Put ``weights`` at ``path``: complete or not at all, and not at all on a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(weights, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    fsync_directory(path.parent)
+    try:
+        save_file(weights, temporary)
+        fsync_file(temporary)
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        if not is_shortage(error):
+            raise

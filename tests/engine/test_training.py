@@ -12,9 +12,9 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from engine.config import RunConfig, with_overrides
-from engine.errors import RunFailedError
 from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
 from engine.policy.policy import Policy
 from engine.runs import checkpoint_names, directory
@@ -505,29 +505,100 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     )
 
 
-def test_a_failed_save_leaves_no_checkpoint_and_no_leftovers(
+class FullDisk:
+    """The first tries to write a checkpoint find no room; what the person does meanwhile."""
+
+    def __init__(self, session: Session, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.0)
+        self.tries, self.reasons = 0, list[str]()
+        self.left_over: list[Path] = []
+        write = checkpoints._write_manifest
+
+        def fail(*args: Any) -> None:
+            self.tries += 1
+            if self.tries <= 2:
+                raise error
+            write(*args)
+
+        def listen(kind: str, payload: Any, step: int) -> None:
+            if payload.get("state") == "paused":
+                self.reasons.append(payload["detail"])
+                self.left_over += session.run.checkpoints.iterdir()
+
+        monkeypatch.setattr(checkpoints, "_write_manifest", fail)
+        session.store.listen(listen)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(5, "Input/output error"),
+        SafetensorError("Io error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_save_that_finds_no_room_pauses_the_run_until_there_is_some(
+    error: Exception, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(directory.create(config), config)
+    disk = FullDisk(session, monkeypatch, error)
+    assert session.train() == "all 4 steps done"
+    assert len(disk.reasons) == 2
+    assert "the checkpoint of step 0 is not saved; free some space" in disk.reasons[0]
+    assert disk.reasons[0].endswith("and the run goes on by itself")
+    assert disk.left_over == []
+    assert checkpoints.names(session.run)[-1] == "step-000004"
+    assert [point.step for point in session.history().checkpoints][-1] == 4
+    assert all(not checkpoint_names.damage(path) for path in session.run.checkpoints.iterdir())
+
+
+def test_another_error_of_a_save_is_not_taken_for_a_full_disk(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = directory.create(config)
-    session = Session(run, config)
-
-    def fail(*args: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints, "_write_manifest", fail)
-    with pytest.raises(OSError, match="No space"):
+    session = Session(directory.create(config), config)
+    FullDisk(session, monkeypatch, OSError(13, "Permission denied"))
+    with pytest.raises(OSError, match="Permission denied"):
         session.train()
-    assert list(run.checkpoints.iterdir()) == []
+    assert list(session.run.checkpoints.iterdir()) == []
 
 
-def test_a_full_disk_is_said_before_a_checkpoint_is_begun(
+def test_a_full_disk_is_said_before_a_checkpoint_is_begun_and_a_stop_is_obeyed(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = directory.create(config)
-    full = shutil.disk_usage(run.path)._replace(free=1000)
+    session = Session(directory.create(config), config)
+    full = shutil.disk_usage(session.run.path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(RunFailedError, match="too little for a checkpoint"):
-        Session(run, config).train()
+
+    def listen(kind: str, payload: Any, step: int) -> None:
+        if payload.get("state") == "paused":
+            session.commands.put(Command("c", "checkpoint"))
+            session.commands.put(Command("s", "stop"))
+
+    session.store.listen(listen)
+    assert session.train().startswith("stopped by command, without a checkpoint (")
+    log = [line.text for line in session.history().log]
+    assert any("too little for a checkpoint; free 256 MiB more, and the run" in t for t in log)
+    assert any(text.startswith("checkpoint: ") and "too little" in text for text in log)
+
+
+def test_a_store_without_room_pauses_the_run_between_two_steps(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(directory.create(config), config)
+    asked = 0
+
+    def has_recovered() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            session.store.shortage = None
+        return asked == 2
+
+    monkeypatch.setattr(session.store, "has_recovered", has_recovered)
+    session.store.shortage = "the disk is full"
+    assert session.train() == "all 4 steps done"
+    states = [line for line in session.history().log if line.text.startswith("paused: the disk")]
+    assert [line.level for line in states] == ["warning"]
 
 
 def test_every_command_is_answered_by_an_event(config: RunConfig) -> None:
