@@ -5,9 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from engine.errors import UserError
+from engine.errors import RunFailedError, UserError
 from engine.runs.control import Command
-from engine.runs.disk import NoSpaceError
 from engine.runs.store import EventStore
 
 AnswerProbe = Callable[[Command, Callable[[], bool]], tuple[bool, str]]
@@ -152,7 +151,7 @@ class Control:
         assert self._checkpoint is not None
         try:
             return True, f"saved {self._checkpoint()}"
-        except NoSpaceError as error:
+        except RunFailedError as error:
             return False, str(error)
 
     def _set(self, command: Command) -> tuple[bool, str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from engine.config import RunConfig
+from engine.errors import NotFiniteError
 from engine.policy.adapters import trainable_parameters
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
@@ -44,6 +45,8 @@ _MAX_SKIPS = 3
 _SKIP_WINDOW, _MAX_SKIPS_IN_WINDOW = 200, 10
 """The same for those that come now and then: 5 % of the last 200 steps."""
 _MAX_ROLLBACKS = 2
+_MAX_HIGH_KL = 5
+"""Steps in a row with a KL above ``objective.kl_alarm`` after which the run pauses."""
 _RETRY_SECONDS = 2.0
 """Between two attempts to save a checkpoint on a full disk."""
 _BY_ITSELF = "and the run goes on by itself"
@@ -63,6 +66,8 @@ class Progress:
     """Steps in a row that changed nothing, because their update was not finite."""
     skipped_at: list[int] = field(default_factory=list)
     """Numbers of all such steps among the last 200."""
+    high_kl: int = 0
+    """Steps in a row with a KL above ``objective.kl_alarm``."""
     owes_validation: bool = False
     """A validation of this step was begun and not finished."""
     rollbacks: int = 0
@@ -177,13 +182,23 @@ class Training:
         self.config = config
         self.policy.rollout = config.rollout
 
+    def is_finite(self, *, moments: bool = False) -> bool:
+        """Whether the trained weights are; with ``moments`` the optimiser's state too."""
+        tensors = list(trainable_parameters(self.policy.model).values())
+        if moments:
+            tensors += [value for one in self.optimizer.state.values() for value in one.values()]
+        # Brought together on the device, so that a GPU is waited for once.
+        device = self.policy.device
+        found = [tensor.detach().isfinite().all().to(device) for tensor in tensors]
+        return bool(torch.stack(found).all())
+
     @contextmanager
     def undone_if_left(self) -> Iterator[None]:
-        """Put sampling and the task's statistics back where a worker that ends leaves a step."""
+        """Put sampling and the task's statistics back where a step is left half done."""
         sampling, statistics = self.generator.get_state(), self.task.state()
         try:
             yield
-        except StopRequestedError:
+        except (StopRequestedError, NotFiniteError):
             self.generator.set_state(sampling)
             self.task.restore(statistics)
             raise
@@ -196,7 +211,10 @@ class Training:
 
         Raises:
             NoSpaceError: the disk has no room for it; can be tried again.
+            NotFiniteError: weights or moments are not finite, and are not saved.
         """
+        if not self.is_finite(moments=True):
+            raise NotFiniteError("weights or moments were not finite, and are not saved")
         self.heartbeat.enter("checkpoint")
         progress = self.progress
         existed = f"step-{progress.step:06d}" in checkpoints.names(self.run)
@@ -253,8 +271,18 @@ def train(training: Training, control: Control) -> Ending:
     """Train until the last step or until someone stops it.
 
     Raises:
-        RunFailedError: memory runs out whatever is done, or a checkpoint cannot be written.
+        RunFailedError: memory runs out whatever is done.
     """
+    broken = None
+    while True:
+        try:
+            return _train(training, control, broken)
+        except NotFiniteError as error:
+            broken = str(error)
+
+
+def _train(training: Training, control: Control, broken: str | None) -> Ending:
+    """As ``train``; ``broken`` is what ended the attempt before."""
     config, task, policy = training.config, training.task, training.policy
     store, guard, progress = training.store, training.guard, training.progress
     heartbeat = training.heartbeat
@@ -270,6 +298,9 @@ def train(training: Training, control: Control) -> Ending:
     control.show_life(heartbeat.still_here)
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
     try:
+        if broken is not None:
+            _go_back(training, control, broken)
+            progress = training.progress
         if progress.best_reward is None or progress.owes_validation:
             _save(training, control, _validate(training, validation_items, control))
         while progress.step < max_steps:
@@ -313,6 +344,8 @@ def train(training: Training, control: Control) -> Ending:
                         learning_rate=rise * config.optimizer.learning_rate,
                         scaler=training.scaler,
                     )
+                if not training.is_finite():
+                    raise NotFiniteError("the adapter's weights were not finite after an update")
 
             heartbeat.enter("recording")
             progress.step = step
@@ -344,9 +377,13 @@ def train(training: Training, control: Control) -> Ending:
                 store.event(kind, payload)
             # An overflow is how the scale of an fp16 loss finds its place.
             skipped = update_metrics["skipped"] > update_metrics.get("overflowed", 0)
-            if _diverges(progress, skipped=skipped) and _go_back(training, control):
+            if _diverges(progress, skipped=skipped):
+                has_gone_back = _go_back(training, control)
                 progress = training.progress
-                continue
+                if has_gone_back:
+                    continue
+            if _leaves(progress, update_metrics.get("kl"), config.objective.kl_alarm):
+                control.obey("training", pause_because=_left(update_metrics["kl"], config))
 
             schedule = training.config.schedule
             is_last = step == max_steps
@@ -364,7 +401,7 @@ def train(training: Training, control: Control) -> Ending:
         store.event("state", {"state": "stopping", "detail": str(stop)})
         try:
             training.save()
-        except NoSpaceError as error:
+        except (NoSpaceError, NotFiniteError) as error:
             return Ending("stopped", f"{stop}, without a checkpoint ({error})")
         return Ending("stopped", str(stop))
     finally:
@@ -459,10 +496,30 @@ def _diverges(progress: Progress, *, skipped: bool) -> bool:
     return progress.skips >= _MAX_SKIPS or len(progress.skipped_at) >= _MAX_SKIPS_IN_WINDOW
 
 
-def _go_back(training: Training, control: Control) -> bool:
+def _leaves(progress: Progress, kl: float | None, limit: float) -> bool:
+    """Count a step whose KL is above ``limit``; True at the fifth in a row, then it begins anew."""
+    progress.high_kl = progress.high_kl + 1 if kl is not None and kl > limit else 0
+    if progress.high_kl < _MAX_HIGH_KL:
+        return False
+    progress.high_kl = 0
+    return True
+
+
+def _left(kl: float, config: RunConfig) -> str:
+    return (
+        f"KL was above {config.objective.kl_alarm:g} nats a token in {_MAX_HIGH_KL} steps in a row "
+        f"(now {kl:.3g}): the policy leaves the reference policy; set a lower learning_rate or a "
+        "higher kl_coefficient and resume, or stop the run"
+    )
+
+
+def _go_back(training: Training, control: Control, broken: str | None = None) -> bool:
     """Resume from the last good checkpoint at half the learning rate; pause where that is no help.
 
     Good is one whose weights an update was made from. The last update may be what spoiled them.
+
+    Args:
+        broken: what was found where no step could be made at all; None: steps were skipped.
 
     Returns:
         Whether training is at an earlier step now.
@@ -473,14 +530,20 @@ def _go_back(training: Training, control: Control) -> bool:
         if progress.skips >= _MAX_SKIPS
         else f"{len(progress.skipped_at)} of {_SKIP_WINDOW} steps"
     )
-    found = f"loss or gradient was not finite in {often}"
+    found = broken or f"loss or gradient was not finite in {often}"
     good = checkpoints.newest_before(training.run, progress.step - progress.skips)
+    if good is None and broken is not None:
+        # No better one: what is saved was finite.
+        good = checkpoints.newest(training.run)
     if good is None or progress.rollbacks == _MAX_ROLLBACKS:
+        if good is not None and not training.is_finite():
+            training.resume(good)
+            training.progress.rollbacks = progress.rollbacks
+        training.progress.skips, training.progress.skipped_at = 0, []
         control.obey(
             "training",
             pause_because=f"{found}; set a lower learning_rate and resume, or stop the run",
         )
-        progress.skips, progress.skipped_at = 0, []
         return False
     checkpoints.set_aside_after(training.run, good)
     rollbacks, rate = progress.rollbacks + 1, training.config.optimizer.learning_rate

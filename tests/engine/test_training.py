@@ -13,11 +13,14 @@ import peft
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from engine.config import RunConfig, with_overrides
+from engine.policy import rollout as sampling
 from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
 from engine.policy.policy import Policy
 from engine.runs import checkpoint_names, directory
+from engine.runs.checkpoint_names import ADAPTER
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
@@ -748,6 +751,103 @@ def test_a_run_that_went_back_twice_in_vain_pauses(
     assert session.progress.rollbacks == 2
     states = [line for line in session.history().log if line.text.startswith("paused: loss or")]
     assert [line.level for line in states] == ["warning"]
+
+
+def test_a_kl_above_the_alarm_in_five_steps_in_a_row_pauses_the_run(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tiny policy's adapter differs from its reference from the start.
+    config = with_overrides(config, ["objective.kl_alarm=1e-9", "schedule.max_steps=9"])
+    session = Session(directory.create(config), config)
+    _break_losses(monkeypatch, lambda: False, session)
+    assert session.train() == "stopped by command"
+    assert session.progress.step == 5
+    (said,) = [line for line in session.history().log if line.text.startswith("paused: KL was")]
+    assert said.level == "warning"
+    assert "above 1e-09 nats a token in 5 steps in a row" in said.text
+
+
+def test_a_single_step_with_a_low_kl_begins_the_count_anew() -> None:
+    progress = loop.Progress()
+    course = [2.0] * 4 + [0.5] + [2.0] * 4 + [None] + [2.0] * 5 + [2.0] * 4
+    found = [at for at, kl in enumerate(course) if loop._leaves(progress, kl, 1.0)]
+    assert found == [14]
+
+
+def _spoil(session: Session, monkeypatch: pytest.MonkeyPatch, *, what: str, times: int) -> None:
+    """The third update, and so many after it, leave something that is not finite."""
+    optimizer = session.training.optimizer
+    update, count = optimizer.step, 0
+
+    def step() -> None:
+        nonlocal count
+        update()
+        count += 1
+        if 3 <= count < 3 + times:
+            parameter = optimizer.param_groups[0]["params"][0]
+            spoilt = parameter if what == "weights" else optimizer.state[parameter]["exp_avg"]
+            with torch.no_grad():
+                spoilt.view(-1)[0] = math.nan
+
+    monkeypatch.setattr(optimizer, "step", step)
+
+
+def _is_finite(session: Session) -> bool:
+    weights = adapter_weights(session.policy.model, POLICY).values()
+    return all(bool(tensor.isfinite().all()) for tensor in weights)
+
+
+@pytest.mark.parametrize("what", ["weights", "moments"])
+def test_what_is_not_finite_after_an_update_is_never_saved_and_training_goes_back(
+    what: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.save_every=1", "schedule.keep_checkpoints=9"])
+    session = Session(directory.create(config), config)
+    _spoil(session, monkeypatch, what=what, times=1)
+    assert session.train() == "all 4 steps done"
+    assert _is_finite(session)
+    history = session.history()
+    assert history.series["learning_rate"].steps == [1, 2, 3, 4]
+    assert any("not finite" in line.text and "back to" in line.text for line in history.log)
+    assert session.progress.rollbacks == 1
+    for name in checkpoints.names(session.run):
+        for tensor in load_file(session.run.checkpoints / name / ADAPTER).values():
+            assert tensor.isfinite().all()
+
+
+def test_weights_that_are_never_finite_pause_the_run_with_those_of_a_checkpoint(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.save_every=1"])
+    session = Session(directory.create(config), config)
+    _spoil(session, monkeypatch, what="weights", times=99)
+    _break_losses(monkeypatch, lambda: False, session)
+    assert session.train() == "stopped by command"
+    assert session.progress.rollbacks == 2
+    assert _is_finite(session)
+    (said,) = [line for line in session.history().log if line.text.startswith("paused: the adapt")]
+    assert "set a lower learning_rate and resume, or stop the run" in said.text
+
+
+def test_logits_that_are_not_finite_once_cost_some_steps_and_not_the_run(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.save_every=1", "schedule.keep_checkpoints=9"])
+    session = Session(directory.create(config), config)
+    draw, spoilt = sampling.draw, False
+
+    def drawn(logits: torch.Tensor, *rest: Any) -> Any:
+        nonlocal spoilt
+        if session.progress.step == 2 and not spoilt:
+            spoilt = True
+            logits = logits * math.nan
+        return draw(logits, *rest)
+
+    monkeypatch.setattr(sampling, "draw", drawn)
+    assert session.train() == "all 4 steps done"
+    texts = [line.text for line in session.history().log]
+    assert "the model's logits were not finite: back to step-000001, learning rate halved" in texts
+    assert session.task.shaped == 4
 
 
 def test_one_skipped_step_in_twenty_is_too_many_too() -> None:
