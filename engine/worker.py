@@ -6,11 +6,13 @@ tells everything through the store. With ``--probe`` it trains nothing and answe
 nobody has asked for a while (``engine.probe.service``).
 """
 
+import contextlib
 import os
 import platform
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from contextlib import ExitStack
@@ -19,9 +21,10 @@ from pathlib import Path
 
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
+from engine.grace import grace
 from engine.policy.quiet import quieten_libraries
 from engine.probe import request as probe_request
-from engine.runs import devices, stage1
+from engine.runs import devices, log_file, stage1
 from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import Ballast
@@ -33,12 +36,13 @@ from engine.task import Json
 from engine.text import one_line
 from engine.training.control import Control, StopRequestedError
 from engine.training.heartbeat import Heartbeat
-from engine.training.watchdog import STACKS, Watchdog
+from engine.training.watchdog import STACKS, Watchdog, save_stacks
 
 _TOLD = "the worker was told to end"
 _RESTARTS = "STONK_HANG_RESTARTS"
 """Variable with the number of times that this process began anew after a hang."""
 _MOST_RESTARTS = 3
+_LAST_WORDS_SECONDS = 2.0
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
 
@@ -52,6 +56,10 @@ def main(path: Path) -> int:
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_code
+    except OSError as error:
+        # Before there is a store to tell it: a folder that became read-only, a full disk.
+        print(f"{error.filename or path}: {error.strerror}", file=sys.stderr, flush=True)
+        return RunFailedError.exit_code
 
 
 def _work(run: RunDirectory) -> int:
@@ -88,6 +96,9 @@ def _work(run: RunDirectory) -> int:
                 heartbeat.interrupt(_TOLD)
 
             signal.signal(signal.SIGTERM, end)
+            seconds = config.schedule.grace_seconds
+            stack.enter_context(grace(seconds, lambda: _end_now(run, store, seconds)))
+            stack.enter_context(log_file.kept_short(run.log))
             stack.enter_context(hold_device(run, config.model.device))
             stack.enter_context(_watchdog(run, config, store, heartbeat))
             state, reason = _train(run, config, store, control, heartbeat)
@@ -101,13 +112,29 @@ def _work(run: RunDirectory) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001
         # The last line of defence of a detached process: whoever watches must learn why.
-        traceback.print_exc()
         detail = f"{type(error).__name__}: {one_line(str(error), 300)}; see {run.log}"
         store.event("state", {"state": "failed", "detail": detail})
+        traceback.print_exc()
         return RunFailedError.exit_code
     finally:
         notifier.close()
         store.close()
+
+
+def _end_now(run: RunDirectory, store: EventStore, seconds: float) -> None:
+    """End a worker whose main thread does not; from another thread."""
+    with contextlib.suppress(OSError):
+        save_stacks(run.path, f"told to end {seconds:g} s ago")
+
+    def tell() -> None:
+        detail = f"{_TOLD} and had not within {seconds:g} s, without a last checkpoint"
+        store.event("state", {"state": "stopped", "detail": detail})
+        store.flush()
+
+    last_words = threading.Thread(target=tell, daemon=True)
+    last_words.start()
+    last_words.join(_LAST_WORDS_SECONDS)
+    os._exit(RunFailedError.exit_code)
 
 
 def _watchdog(

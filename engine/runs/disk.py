@@ -41,13 +41,15 @@ def is_shortage(error: BaseException) -> bool:
     return said is not None and int(said[1]) in _ERRORS
 
 
-def in_words(error: BaseException) -> str:
-    """What is wrong with the disk, without a full stop."""
+def in_words(error: BaseException) -> tuple[str, str]:
+    """What is wrong with the disk, and what to do about it."""
     code = getattr(error, "sqlite_errorcode", None)
     is_broken = (code is not None and code & 0xFF == sqlite3.SQLITE_IOERR) or (
         isinstance(error, OSError) and error.errno == errno.EIO
     )
-    return "the disk cannot be written (input/output error)" if is_broken else "the disk is full"
+    if is_broken:
+        return "the disk cannot be written (input/output error)", "see what `dmesg` says of it"
+    return "the disk is full", "free some space (`df -h` tells where)"
 
 
 @dataclass(frozen=True)

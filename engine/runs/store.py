@@ -75,7 +75,7 @@ class EventStore:
         self._is_stuck = False
         self._is_closing = threading.Event()
         self.shortage: str | None = None
-        """What is wrong with the disk, in words, until ``has_recovered`` says otherwise."""
+        """What is wrong with the disk and what to do, until ``has_recovered`` says otherwise."""
         connection = _open_with_room(path, ballast)
         newest, step = connection.execute(
             "SELECT coalesce(max(attempt), 0), coalesce(max(step) FILTER (WHERE superseded = 0), 0)"
@@ -280,7 +280,7 @@ class EventStore:
             except sqlite3.OperationalError as error:
                 if not disk.is_shortage(error):
                     raise
-                self.shortage, self._is_stuck = disk.in_words(error), True
+                self.shortage, self._is_stuck = "; ".join(disk.in_words(error)), True
                 if self._ballast is None or not self._ballast.release():
                     if self._is_closing.is_set():
                         raise
@@ -325,7 +325,7 @@ def _open_with_room(path: Path, ballast: Ballast | None) -> sqlite3.Connection:
         return _open(path)
     except sqlite3.OperationalError as error:
         if disk.is_shortage(error):
-            problem, fix = disk.in_words(error), "free some space and start it again"
+            problem, fix = disk.in_words(error)
         elif error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             problem = "the run's store cannot be written here"
             fix = "see whether folder and file are yours and the disk is mounted for writing"

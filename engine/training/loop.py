@@ -237,9 +237,10 @@ class Training:
         except (OSError, SafetensorError) as error:
             if not disk.is_shortage(error):
                 raise
+            problem, fix = disk.in_words(error)
             raise NoSpaceError(
-                f"{self.run.checkpoints}: {disk.in_words(error)}, and the checkpoint of step "
-                f"{progress.step} is not saved; free some space"
+                f"{self.run.checkpoints}: {problem}, and the checkpoint of step {progress.step} is "
+                f"not saved; {fix}"
             ) from error
         if not existed or (is_best and validation_reward is not None):
             keep = self.config.schedule.keep_checkpoints
@@ -435,7 +436,7 @@ def _save(training: Training, control: Control, reward: float | None) -> None:
 def _wait_for_the_store(store: EventStore, control: Control) -> None:
     """Pause while the store has no room, but for its ballast."""
     if store.shortage is not None:
-        why = f"{store.shortage}; free some space (`df -h` tells where), {_BY_ITSELF}"
+        why = f"{store.shortage}, {_BY_ITSELF}"
         control.obey("training", pause_because=why, until=store.has_recovered)
 
 

@@ -8,6 +8,7 @@ lock stops this thread too; for that case a timer below Python, set further ahea
 saves the stacks.
 """
 
+import contextlib
 import faulthandler
 import threading
 import time
@@ -38,6 +39,17 @@ def deadline(least: float, average: float | None) -> float:
     caches, and gets ``FACTOR`` times the least.
     """
     return FACTOR * least if average is None else max(least, FACTOR * average)
+
+
+def save_stacks(folder: Path, why: str) -> None:
+    """Add to the file in ``folder`` what all threads of this process are at."""
+    path = folder / STACKS
+    is_long = path.exists() and path.stat().st_size > _MOST_BYTES
+    with path.open("wb" if is_long else "ab") as file:
+        at = datetime.now().astimezone().isoformat(timespec="seconds")
+        file.write(f"\n{at}: {why}\n".encode())
+        file.flush()
+        faulthandler.dump_traceback(file, all_threads=True)
 
 
 class Watchdog:
@@ -108,7 +120,10 @@ class Watchdog:
         silence, limit = now - self._since, deadline(self._least, sign.average)
         if self._hang is None and silence > limit:
             self._hang = self._described(sign.phase, silence, limit)
-            self._save_stacks(f"{sign.phase}, {silence:.1f} s without a sign of work")
+            # On a full disk the event has to do.
+            with contextlib.suppress(OSError):
+                why = f"{sign.phase}, {silence:.1f} s without a sign of work"
+                save_stacks(self._path.parent, why)
             self._tell(self._hang)
             if self._restart is not None:
                 self._restart()
@@ -122,14 +137,8 @@ class Watchdog:
                     self.look()
             finally:
                 faulthandler.cancel_dump_traceback_later()
-
-    def _save_stacks(self, why: str) -> None:
-        is_long = self._path.exists() and self._path.stat().st_size > _MOST_BYTES
-        with self._path.open("wb" if is_long else "ab") as file:
-            at = datetime.now().astimezone().isoformat(timespec="seconds")
-            file.write(f"\n{at}: {why}\n".encode())
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
+        if not self._path.stat().st_size:
+            self._path.unlink()
 
     def _described(self, phase: str, silence: float, limit: float) -> dict[str, Json]:
         what_next = (

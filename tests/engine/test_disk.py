@@ -130,7 +130,7 @@ def test_the_ballast_makes_room_for_the_last_words(tmp_path: Path) -> None:
     events.event("notice", {"text": "last words"})
     events.flush()
     assert not ballast.path.exists()
-    assert events.shortage == "the disk is full"
+    assert events.shortage == "the disk is full; free some space (`df -h` tells where)"
     assert events.has_recovered()
     assert ballast.path.exists()
     events.close()

@@ -547,7 +547,8 @@ def test_a_save_that_finds_no_room_pauses_the_run_until_there_is_some(
     disk = FullDisk(session, monkeypatch, error)
     assert session.train() == "all 4 steps done"
     assert len(disk.reasons) == 2
-    assert "the checkpoint of step 0 is not saved; free some space" in disk.reasons[0]
+    assert "the checkpoint of step 0 is not saved; " in disk.reasons[0]
+    assert ("dmesg" if getattr(error, "errno", 0) == 5 else "free some space") in disk.reasons[0]
     assert disk.reasons[0].endswith("and the run goes on by itself")
     assert disk.left_over == []
     assert checkpoints.names(session.run)[-1] == "step-000004"
@@ -917,3 +918,42 @@ def test_rollouts_are_stored_with_prompt_components_and_advantage(config: RunCon
         assert rollout.components[0]["name"] == "vowels"
     state = json.loads((session.run.checkpoints / "step-000004/train/state.json").read_text())
     assert state["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("phase", "after"), [("rollout", 3), ("reference", 0), ("train", 1), ("validation", 2)]
+)
+def test_a_worker_that_is_told_to_end_leaves_its_step_and_a_resume_takes_it_anew(
+    phase: str, after: int, config: RunConfig
+) -> None:
+    # Two updates on each block: the second is left when the first is done.
+    config = with_overrides(config, ["schedule.save_every=9", "objective.iterations=2"])
+    whole = Session(directory.create(config), config)
+    whole.train()
+
+    run = directory.create(config)
+    first = Session(run, config)
+    beat, beats = first.policy.beat, 0
+
+    def beating() -> None:
+        nonlocal beats
+        # The second step, and the validation after it.
+        if first.progress.step == (2 if phase == "validation" else 1):
+            beats += first.training.heartbeat.sign.phase == phase
+            if beats > after:
+                first.training.heartbeat.interrupt("the worker was told to end")
+        beat()
+
+    first.policy.beat = beating
+    assert first.train() == "the worker was told to end"
+    assert first.progress.step == (2 if phase == "validation" else 1)
+    second = Session(run, config).resume()
+    second.train()
+    expected = adapter_weights(whole.policy.model, POLICY)
+    found = adapter_weights(second.policy.model, POLICY)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert second.task.shaped == whole.task.shaped
+    for metric in ("reward/total", "validation/reward/total"):
+        assert second.history().series[metric] == whole.history().series[metric]
+    assert second.progress.best_name == whole.progress.best_name
+    assert second.history().best == whole.history().best

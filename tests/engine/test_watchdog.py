@@ -1,14 +1,19 @@
 """A loop that hangs is found in time; one that works, waits or was stopped is not."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import worker
+from engine.config import build
+from engine.runs.directory import RunDirectory
 from engine.runs.history import History
 from engine.runs.notify import describe
 from engine.runs.reader import Event
+from engine.runs.store import EventStore
 from engine.training.control import StopRequestedError
 from engine.training.heartbeat import Heartbeat
 from engine.training.watchdog import STACKS, Watchdog, deadline
@@ -139,7 +144,7 @@ def test_the_thread_looks_by_itself_until_it_is_left(tmp_path: Path) -> None:
     heart.enter("train")
     heart.enter("train")  # passed once: the deadline is the least
     with Watchdog(heart, tmp_path, lambda payload: told.set(), least=0.05):
-        assert told.wait(10)
+        assert told.wait(60)
     assert "train" in (tmp_path / STACKS).read_text()
 
 
@@ -173,3 +178,28 @@ def test_another_worker_does_not_inherit_the_hang(watched: Watched) -> None:
     history = History()
     history.apply([_event(1, "hang", watched.told[0]), _event(2, "worker", {"pid": 2})])
     assert history.alarms == {}
+
+
+def test_a_worker_begins_anew_as_the_same_process_at_most_three_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build({"schedule": {"on_hang": "restart"}}, where="test")
+    run, store = RunDirectory(tmp_path), EventStore(tmp_path / "events.db")
+    started: list[Any] = []
+    monkeypatch.setattr(worker.os, "execve", lambda *call: started.append(call))
+    monkeypatch.delenv(worker._RESTARTS, raising=False)
+    restarts = []
+    for number in range(4):
+        if number:
+            monkeypatch.setenv(worker._RESTARTS, str(number))
+        restart = worker._watchdog(run, config, store, Heartbeat())._restart
+        restarts.append(restart is not None)
+        if restart is not None:
+            restart()
+    store.close()
+    assert restarts == [True, True, True, False]
+    assert [call[2][worker._RESTARTS] for call in started] == ["1", "2", "3"]
+    assert started[0][0] == sys.executable
+    assert started[0][1] == sys.orig_argv
+    plain = build({}, where="test")
+    assert worker._watchdog(run, plain, store, Heartbeat())._restart is None
