@@ -266,6 +266,14 @@ class ScheduleConfig(Section):
     never."""
     max_hours: float | None = Field(None, gt=0)
     """Stop with a checkpoint after this many hours."""
+    hang_seconds: float = Field(120.0, gt=0)
+    """Shortest silence of the training loop that counts as a hang; five times what is usual in
+    the phase where that is longer."""
+    on_hang: Literal["notify", "restart"] = "notify"
+    """What a hang leads to: `notify` saves the stacks and raises an alarm, `restart` then begins
+    anew from the last checkpoint, at most three times."""
+    grace_seconds: float = Field(30.0, gt=0)
+    """A worker that is told to end (SIGTERM) saves a checkpoint and is gone within this time."""
 
 
 class RunConfig(Section):

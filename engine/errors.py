@@ -25,3 +25,7 @@ class RunFailedError(Exception):
     """A run that could not go on through no fault of the input. Exit code 1."""
 
     exit_code = 1
+
+
+class NotFiniteError(RunFailedError):
+    """Numbers that training cannot go on with; an earlier checkpoint may help."""

@@ -6,11 +6,13 @@ tells everything through the store. With ``--probe`` it trains nothing, answers 
 until nobody has asked for a while (``engine.service``).
 """
 
+import contextlib
 import os
 import platform
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from contextlib import ExitStack
@@ -20,16 +22,27 @@ from pathlib import Path
 from engine import service
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
+from engine.grace import grace
 from engine.policy.quiet import quieten_libraries
-from engine.runs import devices, stage1
+from engine.runs import devices, log_file, stage1
 from engine.runs.control import ControlServer
 from engine.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
+from engine.runs.disk import Ballast
+from engine.runs.home import home
 from engine.runs.launcher import PROBE_OPTION, hold_device
 from engine.runs.notify import Notifier
 from engine.runs.store import EventStore
 from engine.task import Json
 from engine.text import one_line
 from engine.training.control import Control, StopRequestedError
+from engine.training.heartbeat import Heartbeat
+from engine.training.watchdog import STACKS, Watchdog, save_stacks
+
+_TOLD = "the worker was told to end"
+_RESTARTS = "STONK_HANG_RESTARTS"
+"""Variable with the number of times that this process began anew after a hang."""
+_MOST_RESTARTS = 3
+_LAST_WORDS_SECONDS = 2.0
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
 
@@ -43,6 +56,10 @@ def main(path: Path) -> int:
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_code
+    except OSError as error:
+        # Before there is a store to tell it: a folder that became read-only, a full disk.
+        print(f"{error.filename or path}: {error.strerror}", file=sys.stderr, flush=True)
+        return RunFailedError.exit_code
 
 
 def _work(run: RunDirectory) -> int:
@@ -50,7 +67,9 @@ def _work(run: RunDirectory) -> int:
     # A terminal that goes away must not take the run along.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run.record_worker()
-    store = EventStore(run.database)
+    ballast = Ballast(home() / "ballast")
+    ballast.lay()
+    store = EventStore(run.database, ballast=ballast)
     notifier = Notifier(
         run.id, lambda text: store.event("notice", {"level": "warning", "text": text})
     )
@@ -68,11 +87,19 @@ def _work(run: RunDirectory) -> int:
             hours = config.schedule.max_hours
             deadline = None if hours is None else time.monotonic() + hours * 3600
             control = Control(server.commands, store, deadline)
-            signal.signal(
-                signal.SIGTERM, lambda *_: control.request_stop("the worker was told to end")
-            )
+            heartbeat = Heartbeat()
+
+            def end(*_: object) -> None:
+                control.request_stop(_TOLD)
+                heartbeat.interrupt(_TOLD)
+
+            signal.signal(signal.SIGTERM, end)
+            seconds = config.schedule.grace_seconds
+            stack.enter_context(grace(seconds, lambda: _end_now(run, store, seconds)))
+            stack.enter_context(log_file.kept_short(run.log))
             stack.enter_context(hold_device(run, config.model.device))
-            state, reason = _train(run, config, store, control)
+            stack.enter_context(_watchdog(run, config, store, heartbeat))
+            state, reason = _train(run, config, store, control, heartbeat)
         if promotion is not None:
             _export_statistics(run, store)
         store.event("state", {"state": state, "detail": reason})
@@ -83,17 +110,61 @@ def _work(run: RunDirectory) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001
         # The last line of defence of a detached process: whoever watches must learn why.
-        traceback.print_exc()
         detail = f"{type(error).__name__}: {one_line(str(error), 300)}; see {run.log}"
         store.event("state", {"state": "failed", "detail": detail})
+        traceback.print_exc()
         return RunFailedError.exit_code
     finally:
         notifier.close()
         store.close()
 
 
+def _end_now(run: RunDirectory, store: EventStore, seconds: float) -> None:
+    """End a worker whose main thread does not; from another thread."""
+    with contextlib.suppress(OSError):
+        save_stacks(run.path, f"told to end {seconds:g} s ago")
+
+    def tell() -> None:
+        detail = f"{_TOLD} and had not within {seconds:g} s, without a last checkpoint"
+        store.event("state", {"state": "stopped", "detail": detail})
+        store.flush()
+
+    last_words = threading.Thread(target=tell, daemon=True)
+    last_words.start()
+    last_words.join(_LAST_WORDS_SECONDS)
+    os._exit(RunFailedError.exit_code)
+
+
+def _watchdog(
+    run: RunDirectory, config: RunConfig, store: EventStore, heartbeat: Heartbeat
+) -> Watchdog:
+    """What watches the loop, as the run is configured."""
+    restarts = int(os.environ.get(_RESTARTS, "0"))
+
+    def restart() -> None:
+        store.flush()
+        # The same process goes on as another program: its locks are released, its id stays.
+        environment = {**os.environ, _RESTARTS: str(restarts + 1)}
+        os.execve(sys.executable, sys.orig_argv, environment)
+
+    may_restart = config.schedule.on_hang == "restart" and restarts < _MOST_RESTARTS
+    return Watchdog(
+        heartbeat,
+        run.path,
+        lambda payload: store.event("hang", payload),
+        least=config.schedule.hang_seconds,
+        restart=restart if may_restart else None,
+        # Where the disk is full, whoever writes waits.
+        is_excused=lambda: store.shortage is not None,
+    )
+
+
 def _train(
-    run: RunDirectory, config: RunConfig, store: EventStore, control: Control
+    run: RunDirectory,
+    config: RunConfig,
+    store: EventStore,
+    control: Control,
+    heartbeat: Heartbeat,
 ) -> tuple[str, str]:
     """Load, warm up or resume, train; returns the state in which it ended, and why."""
     if note := devices.others_on(config.model.device):
@@ -160,16 +231,20 @@ def _train(
         surroundings=surroundings.of(
             config, base_model=fingerprint(folder), data=task.data_fingerprint
         ),
+        heartbeat=heartbeat,
     )
     control.allow_probes(service.make_prober(run, config, policy, store).answer)
     control.allow_evaluations(service.make_evaluator(run, config, policy, store).answer)
     progress("measuring what a pass takes", 0, 0)
-    level, text = choose_token_budget(policy)
-    store.event("notice", {"level": level, "text": text})
     try:
+        level, text = choose_token_budget(policy)
+        store.event("notice", {"level": level, "text": text})
         name = checkpoints.newest(run, training.warn)
         if name is not None:
             training.resume(name)
+            if _RESTARTS in os.environ:
+                text = f"began anew after a hang; {STACKS} says where it was"
+                store.event("notice", {"level": "warning", "text": text})
         else:
             store.begin_anew()
         if name is None and config.warmup.steps > 0:
@@ -180,6 +255,7 @@ def _train(
                 progress("warm-up", done, total, loss=loss)
                 control.obey("warming_up")
 
+            heartbeat.enter("warm-up")
             was_cached = training.guard.run(
                 "warm-up",
                 warm_up,
@@ -192,6 +268,7 @@ def _train(
             )
             text = "warmed up" + (" (taken from an earlier run)" if was_cached else "")
             store.event("notice", {"level": "info", "text": text})
+            heartbeat.enter(None)
             freeze_reference(policy.model)
         ending = loop.train(training, control)
     except StopRequestedError as stop:

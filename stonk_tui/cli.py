@@ -667,11 +667,20 @@ def report(
 
 
 @app.command()
-def doctor(model: Model = None, as_json: AsJson = False) -> None:
+def doctor(
+    model: Model = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Kill a store's writer and a tiny run too, and look for losses."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check this machine against what a model needs, with a fix for what is missing."""
     from stonk_tui.commands.reports import print_doctor
 
-    print_doctor(model, as_json=as_json)
+    print_doctor(model, deep=deep, as_json=as_json)
 
 
 @data.command("sources")

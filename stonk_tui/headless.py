@@ -31,6 +31,7 @@ _LOGGED = (
     "memory",
     "notice",
     "alarm",
+    "hang",
     "super_saiyan",
     "promotion",
 )
@@ -133,7 +134,8 @@ class Lines:
         assert progress is not None
         is_new = progress.task != self._task
         is_done = progress.total > 0 and progress.done >= progress.total
-        if not (is_new or is_done or event.time - self._told >= _PROGRESS_SECONDS):
+        # The machine's clock may have been set back.
+        if not (is_new or is_done or abs(event.time - self._told) >= _PROGRESS_SECONDS):
             return None
         self._task, self._told = progress.task, event.time
         parts = [one_line(progress.task, 80)]

@@ -13,7 +13,7 @@ from engine import config as configuration
 from engine.config import RunConfig
 from engine.errors import UserError
 from engine.policy.source import ensure_model, local_folder
-from engine.runs import devices, directory, launcher, stage1
+from engine.runs import devices, directory, filesystem, launcher, session, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
 from engine.runs.status import read_history
@@ -128,6 +128,9 @@ def _check(config: RunConfig) -> None:
     launcher.refuse_busy_device(device)
     if others := devices.others_on(device):
         note(one_line(others))
+    outlook = session.survival(session.look())
+    if outlook.level == "warning":
+        note(f"{outlook.message}; {outlook.fix}")
     _check_data(config)
     with progress_display() as progress:
         ensure_model(config.model.id, progress=progress)
@@ -152,6 +155,7 @@ def _check_home() -> None:
             where=one_line(str(place)),
             fix="set STONK_HOME to a folder you can write to",
         ) from error
+    filesystem.refuse_unfit(place)
     if free < _FREE_BYTES:
         raise UserError(
             f"not enough disk space for a run: {_FREE_BYTES / 1e9:.1f} GB needed, "

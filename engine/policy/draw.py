@@ -10,6 +10,8 @@ Shapes: R rows, V vocabulary.
 import torch
 from torch import Tensor
 
+from engine.errors import NotFiniteError
+
 _BLOCK = 256
 """Tokens whose probabilities are summed before one of them is looked for."""
 
@@ -27,7 +29,7 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, T
         (R,) int64 tokens and (R,) float32 log-probabilities.
 
     Raises:
-        RuntimeError: a row's logits are not finite.
+        NotFiniteError: a row's logits are not finite.
     """
     num_rows, vocabulary = logits.shape
     num_blocks = -(-vocabulary // _BLOCK)
@@ -40,7 +42,7 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, T
     up_to = blocks.sum(2).double().cumsum(1)  # (R, blocks)
     total = up_to[:, -1:]
     if not bool(total.isfinite().all()):
-        raise RuntimeError("the model's logits are not finite")
+        raise NotFiniteError("the model's logits were not finite")
 
     target = _below(uniform[:, None] * total, total)
     block = torch.searchsorted(up_to, target, right=True)

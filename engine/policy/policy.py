@@ -1,6 +1,6 @@
 """The policy as the trainer sees it: prompts in, completions and log-probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Policy:
     micro_batch_tokens: int
     decode_rows: int | None = None
     """Most completions sampled together; None: all that are asked for."""
+    beat: Callable[[], None] = lambda: None
+    """Called at every token drawn and before every pass; what it raises ends the work."""
 
     def __post_init__(self) -> None:
         """Refuse a model that would not be trained exactly, before anything is trained."""
@@ -102,6 +104,7 @@ class Policy:
             pad_id=self.pad_id,
             generator=generator,
             max_rows=self.decode_rows,
+            listener=lambda first, tokens: self.beat(),
         )
         return_freed_memory()
         return completions
@@ -112,6 +115,7 @@ class Policy:
         Returns:
             (R, T) float32 each, rows in the order of the groups' completions.
         """
+        self.beat()
         batch = pack(groups, self.pad_id, self.device)
         with gradient_checkpointing.acting(self.causal_model):
             return completion_logprobs(self.causal_model, batch, self.rollout.temperature)

@@ -141,13 +141,18 @@ class RunDirectory:
     def _living(self, file: str) -> psutil.Process | None:
         """The process of a record, where it lives.
 
-        The start time guards against a process id that the system gave away again.
+        The start guards against a process id that the system gave away again.
         """
         try:
             record = json.loads((self.path / file).read_text(encoding="utf-8"))
             process = psutil.Process(record["pid"])
             alive = process.status() != psutil.STATUS_ZOMBIE
-            same = abs(process.create_time() - record["created"]) < 1
+            started = record.get("started") or None
+            same = (
+                started == _start_mark(process.pid)
+                if started is not None
+                else abs(process.create_time() - record["created"]) < 1
+            )
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return None
         return process if alive and same else None
@@ -156,7 +161,13 @@ class RunDirectory:
         process = psutil.Process(pid)
         write_atomically(
             self.path / file,
-            json.dumps({"pid": process.pid, "created": process.create_time()}),
+            json.dumps(
+                {
+                    "pid": process.pid,
+                    "created": process.create_time(),
+                    "started": _start_mark(process.pid),
+                }
+            ),
         )
 
     @contextmanager
@@ -173,6 +184,20 @@ class RunDirectory:
             if not acquired:
                 raise UserError(f"run {self.id} already has a worker", fix="attach to it instead")
             yield
+
+
+def _start_mark(pid: int) -> str | None:
+    """When a process was started, in ticks of this boot; None where the system does not tell.
+
+    A time of day would change with the machine's clock: a worker that lives would look dead.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, in brackets, may hold anything; the start is the 22nd field of all.
+    return f"{boot}:{stat.rpartition(')')[2].split()[19]}"
 
 
 @contextmanager

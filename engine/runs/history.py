@@ -14,6 +14,8 @@ from engine.runs.reader import Event
 TERMINAL_STATES = ("finished", "stopped", "failed")
 TRAINING_KINDS = ("step", "validation", "checkpoint", "settings", "alarm", "super_saiyan")
 """Kinds of events that are void, wherever they stand, once a run has to begin anew."""
+HANG = "hang"
+"""Name of the alarm that the event of this kind raises."""
 KEPT_PROBES = 50
 KEPT_EVALUATIONS = 50
 STATES = (
@@ -191,6 +193,8 @@ class History:
             self.started = event.time
         if "pid" in payload:
             self.state, self.detail, self.progress = "starting", "", None
+            # Another process: what hung is gone.
+            self.alarms.pop(HANG, None)
 
     def _on_state(self, event: Event, payload: Mapping[str, Any]) -> None:
         was_evaluating = self.state == "evaluating"
@@ -318,6 +322,13 @@ class History:
         else:
             self._say(event, "info", f"alarm over: {payload['title']}")
 
+    def _on_hang(self, event: Event, payload: Mapping[str, Any]) -> None:
+        if payload["on"]:
+            self.alarms[HANG] = _alarm(event.step, payload)
+            self._say(event, "error", f"hang: {payload['title']}; see {payload['stacks']}")
+        elif self.alarms.pop(HANG, None) is not None:
+            self._say(event, "info", f"works again: {payload['phase']}")
+
     def _on_super_saiyan(self, event: Event, payload: Mapping[str, Any]) -> None:
         self.super_saiyan.append(event.step)
         best = payload.get("suggestion")
@@ -372,15 +383,7 @@ class History:
         self._alarm_turns.append((step, payload))
         self.alarms.pop(payload["name"], None)
         if payload["on"]:
-            self.alarms[payload["name"]] = Alarm(
-                name=payload["name"],
-                title=payload["title"],
-                explanation=payload["explanation"],
-                advice=payload["advice"],
-                since_step=step,
-                value=payload.get("value"),
-                threshold=payload.get("threshold"),
-            )
+            self.alarms[payload["name"]] = _alarm(step, payload)
 
     def _take(self, step: int, metrics: Mapping[str, float | None]) -> None:
         # Written out: a long run has half a million values, and is folded while a person waits.
@@ -402,6 +405,18 @@ class History:
 
     def _say(self, event: Event, level: str, text: str) -> None:
         self.log.append(LogLine(event.time, event.step, level, text, event.kind))
+
+
+def _alarm(step: int, payload: Mapping[str, Any]) -> Alarm:
+    return Alarm(
+        name=payload["name"],
+        title=payload["title"],
+        explanation=payload["explanation"],
+        advice=payload["advice"],
+        since_step=step,
+        value=payload.get("value"),
+        threshold=payload.get("threshold"),
+    )
 
 
 def _validation_words(metrics: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import psutil
 
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
-from engine.runs import devices, directory, stage1
+from engine.runs import devices, directory, session, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home
 
@@ -166,6 +166,7 @@ def relaunch(run: RunDirectory) -> None:
     Raises:
         UserError: a worker lives, the device is missing or busy, the run was made by a newer
             version, or what was promoted is not what it was.
+        RunFailedError: the system starts no process, or the run's folder cannot be written.
     """
     if run.worker() is not None:
         raise UserError(f"run {run.id} has a living worker", fix=f"stonk-tui attach {run.id}")
@@ -179,7 +180,10 @@ def relaunch(run: RunDirectory) -> None:
         # Edited after the promotion: from now on it names the device of today.
         model = config.model.model_copy(update={"device": device})
         run.write_config(config.model_copy(update={"model": model}))
-    _spawn(run)
+    try:
+        _spawn(run)
+    except OSError as error:
+        raise RunFailedError(f"{run.path}: no worker could be started: {error.strerror}") from error
 
 
 def _spawn(run: RunDirectory, *options: str) -> None:
@@ -195,9 +199,10 @@ def _spawn(run: RunDirectory, *options: str) -> None:
     # With -P a package called engine in the current folder is not taken for ours.
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    prefix = session.survival(session.look()).prefix
     with run.log.open("ab") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER_MODULE, str(run.path), *options],
+            [*prefix, sys.executable, "-P", "-m", WORKER_MODULE, str(run.path), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

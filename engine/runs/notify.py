@@ -108,8 +108,8 @@ def describe(kind: str, payload: Mapping[str, Any]) -> dict[str, Json] | None:
             best = payload.get("suggestion")
             text = f"{best} is the checkpoint to promote" if best else "nothing is saved yet"
             event, title = "super_saiyan", "Super Saiyan: all four indicators are on"
-        case "alarm" if payload.get("on"):
-            event, title, text = "alarm", payload["title"], payload["explanation"]
+        case "alarm" | "hang" if payload.get("on"):
+            event, title, text = kind, payload["title"], payload["explanation"]
         case "state" if payload.get("state") == "paused" and payload.get("detail"):
             event, title, text = "paused", "the run paused by itself", payload["detail"]
         case "state" if payload.get("state") in TERMINAL_STATES:

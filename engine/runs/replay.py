@@ -22,7 +22,7 @@ NEWEST = 512
 _PAGE = 5000
 
 _COLUMNS = "seq, attempt, time, kind, step, payload"
-_ALL_OF = ("worker", "resumed", "promotion", "settings", "alarm", "super_saiyan")
+_ALL_OF = ("worker", "resumed", "promotion", "settings", "alarm", "hang", "super_saiyan")
 _NEWEST_OF = (
     "step",
     "validation",

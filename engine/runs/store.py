@@ -4,6 +4,9 @@ One thread owns the only read-write connection, because a durable commit can tak
 tens of milliseconds. Its queue is bounded: a full queue slows training down and
 drops nothing. Rows are committed in batches of 64 or after 50 ms, whichever is
 first; ``flush`` waits until everything before it is durable.
+
+A disk that is full or fails (``engine.runs.disk``) ends nothing: the batch stays, and is tried
+again until it is written. Any other error breaks the store, and with it the run.
 """
 
 import json
@@ -19,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import SCHEMA_VERSION
-from engine.runs import curves
+from engine.errors import UserError
+from engine.runs import curves, disk
+from engine.runs.disk import Ballast
 from engine.runs.history import TRAINING_KINDS
 from engine.task import ComponentScore, Json
 from engine.text import escape_surrogates
@@ -27,6 +32,7 @@ from engine.text import escape_surrogates
 _BATCH_ROWS = 64
 _BATCH_SECONDS = 0.05
 _QUEUE_ROWS = 4096
+_RETRY_SECONDS = 0.5
 _DRAFTS = "CREATE TABLE IF NOT EXISTS drafts (id TEXT PRIMARY KEY, payload TEXT NOT NULL) STRICT"
 
 
@@ -51,16 +57,27 @@ class RolloutRecord:
 class EventStore:
     """Append events, rollouts and commands of one run."""
 
-    def __init__(self, path: Path, *, begins_attempt: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, begins_attempt: bool = True, ballast: Ballast | None = None
+    ) -> None:
         """Open or create the store at ``path``.
 
         Args:
             begins_attempt: for a worker that trains. Who only adds to what was trained writes
                 under the newest attempt and step.
+            ballast: given up when the disk is full.
+
+        Raises:
+            UserError: it cannot be written here.
         """
         self._work: queue.Queue[_Job | None] = queue.Queue(_QUEUE_ROWS)
         self._broken: Exception | None = None
-        connection = _open(path)
+        self._ballast = ballast
+        self._is_stuck = False
+        self._is_closing = threading.Event()
+        self.shortage: str | None = None
+        """What is wrong with the disk and what to do, until ``has_recovered`` says otherwise."""
+        connection = _open_with_room(path, ballast)
         newest, step = connection.execute(
             "SELECT coalesce(max(attempt), 0), coalesce(max(step) FILTER (WHERE superseded = 0), 0)"
             " FROM events"
@@ -234,12 +251,31 @@ class EventStore:
         if self._listener is not None:
             self._listener("command", payload, self._step)
 
-    def flush(self) -> None:
-        """Wait until everything recorded so far is durable."""
-        self._put(lambda db: None, durable=True).result()
+    def has_recovered(self) -> bool:
+        """Whether the disk takes all that is recorded, and has room for the ballast again."""
+        if self._is_stuck or (self._ballast is not None and not self._ballast.lay()):
+            return False
+        self.shortage = None
+        return True
+
+    def flush(self, *, patient: bool = True) -> bool:
+        """Wait until everything recorded so far is durable; whether it is.
+
+        Args:
+            patient: wait for as long as the disk is full too.
+        """
+        written = self._put(lambda db: None, durable=True)
+        while patient or not self._is_stuck:
+            try:
+                written.result(timeout=_RETRY_SECONDS)
+            except TimeoutError:
+                continue
+            return True
+        return False
 
     def close(self) -> None:
-        """Flush and release the database."""
+        """Flush and release the database; what a full disk does not take by then is lost."""
+        self._is_closing.set()
         if self._thread.is_alive():
             self._work.put(None)
             self._thread.join()
@@ -268,8 +304,7 @@ class EventStore:
                 batch = self._next_batch()
                 closing = batch[-1] is None
                 jobs = [job for job in batch if job is not None]
-                with connection:
-                    results = [job.run(connection) for job in jobs]
+                results = self._commit(connection, jobs)
                 for job, result in zip(jobs, results, strict=True):
                     job.future.set_result(result)
         except Exception as error:  # noqa: BLE001
@@ -278,6 +313,24 @@ class EventStore:
             self._fail_waiting(jobs, error)
         finally:
             connection.close()
+
+    def _commit(self, connection: sqlite3.Connection, jobs: "Sequence[_Job]") -> list[Any]:
+        """What ``jobs`` return, done in one transaction once the disk takes it."""
+        while True:
+            try:
+                with connection:
+                    results = [job.run(connection) for job in jobs]
+            except sqlite3.OperationalError as error:
+                if not disk.is_shortage(error):
+                    raise
+                self.shortage, self._is_stuck = "; ".join(disk.in_words(error)), True
+                if self._ballast is None or not self._ballast.release():
+                    if self._is_closing.is_set():
+                        raise
+                    self._is_closing.wait(_RETRY_SECONDS)
+            else:
+                self._is_stuck = False
+                return results
 
     def _next_batch(self) -> "list[_Job | None]":
         batch = [self._work.get()]
@@ -303,6 +356,25 @@ class _Job:
     run: Callable[[sqlite3.Connection], Any]
     durable: bool
     future: Future[Any]
+
+
+def _open_with_room(path: Path, ballast: Ballast | None) -> sqlite3.Connection:
+    try:
+        try:
+            return _open(path)
+        except sqlite3.OperationalError as error:
+            if not disk.is_shortage(error) or ballast is None or not ballast.release():
+                raise
+        return _open(path)
+    except sqlite3.OperationalError as error:
+        if disk.is_shortage(error):
+            problem, fix = disk.in_words(error)
+        elif error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            problem = "the run's store cannot be written here"
+            fix = "see whether folder and file are yours and the disk is mounted for writing"
+        else:
+            raise
+        raise UserError(problem, where=str(path), fix=fix) from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -12,7 +12,6 @@ checkpoint. One whose files do not match its manifest, or that training went bac
 aside, never deleted. Only the worker that holds the run's lock writes here.
 """
 
-import errno
 import hashlib
 import json
 import secrets
@@ -30,24 +29,25 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from engine.config import SCHEMA_VERSION
-from engine.errors import RunFailedError
+from engine.errors import NotFiniteError, RunFailedError
 from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, is_stack, load_adapter
 from engine.policy.policy import Policy
 from engine.policy.stack import whole_policy
-from engine.runs import manifest
+from engine.runs import disk, manifest
 from engine.runs.checkpoint_names import ADAPTER, MANIFEST, PROMOTED, names, step_of
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import NoSpaceError
 from engine.runs.durable import fsync_directory, write_atomically, write_new
 from engine.runs.reader import StoreReader
 
 __all__ = [
-    "NotSavedError",
     "SavedState",
     "load",
     "mark_best",
     "names",
     "newest",
     "newest_before",
+    "require_space",
     "rotate",
     "save",
     "set_aside_after",
@@ -59,15 +59,6 @@ _UNFINISHED, _UNWANTED = ".tmp-", ".old-"
 
 Tell = Callable[[str], None]
 """Told in a line what a person should know."""
-
-
-class NotSavedError(RunFailedError):
-    """A checkpoint could not be written; those that were there stand, and it may be tried again."""
-
-    def __init__(self, what: str, *, no_space: bool) -> None:
-        """``no_space``: room on the disk is what was missing."""
-        super().__init__(what)
-        self.no_space = no_space
 
 
 @dataclass(frozen=True)
@@ -93,18 +84,18 @@ def save(
     """Write the checkpoint of ``step`` and return its name.
 
     Raises:
-        NotSavedError: there is no room for it, or it cannot be written.
-        RunFailedError: weights or moments are not finite.
+        NoSpaceError: there is no room for it, or the disk does not take it; can be tried again.
+        NotFiniteError: weights or moments are not finite.
     """
     name = f"step-{step:06d}"
     final = run.checkpoints / name
-    with _writing(run):
+    with _writing(run, f"the checkpoint of step {step} is not saved"):
         if final.exists():
             if manifest.damage(final) is None:
                 # Nothing trained since: the same state is there already.
                 return name
             _set_aside(run, name, "damaged")
-        _require_space(run)
+        require_space(run)
         contents = _contents(step, policy, optimizer, generator, values)
         temporary = run.checkpoints / f"{_UNFINISHED}{name}-{secrets.token_hex(4)}"
         try:
@@ -177,10 +168,10 @@ def rotate(run: RunDirectory, keep: int, best: str | None, tell: Tell | None = N
     damaged among the former is set aside, and counts for nothing.
 
     Raises:
-        NotSavedError: the folder cannot be changed.
+        NoSpaceError: the disk does not take it; can be tried again.
     """
     gone, num_valid = [], 0
-    with _writing(run):
+    with _writing(run, "checkpoints are not looked after"):
         for name in reversed(names(run)):
             if num_valid < keep or name == best:
                 if problem := manifest.damage(run.checkpoints / name):
@@ -201,9 +192,9 @@ def mark_best(run: RunDirectory, name: str | None) -> None:
     """Record ``name`` as the best checkpoint by validation reward; None where there is none.
 
     Raises:
-        NotSavedError: it cannot be written.
+        NoSpaceError: the disk does not take it; can be tried again.
     """
-    with _writing(run):
+    with _writing(run, "the best checkpoint is not noted"):
         write_atomically(run.path / "best_model", f"{name or ''}\n")
 
 
@@ -229,18 +220,19 @@ def told(run: RunDirectory, step: int) -> dict[str, float | None]:
 
 
 @contextmanager
-def _writing(run: RunDirectory) -> Iterator[None]:
-    """Inside the block, what the file system refuses is a ``NotSavedError``."""
+def _writing(run: RunDirectory, undone: str) -> Iterator[None]:
+    """Inside the block, what a full or failing disk refuses is a ``NoSpaceError``.
+
+    Args:
+        undone: what is not done then.
+    """
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "free some space" if full else "see to the disk"
-        raise NotSavedError(
-            f"{run.checkpoints}: a checkpoint could not be written: {error.strerror}; {fix}, then "
-            f"`stonk-tui train --resume {run.id}`",
-            no_space=full,
-        ) from error
+        if not disk.is_shortage(error):
+            raise
+        problem, fix = disk.in_words(error)
+        raise NoSpaceError(f"{run.checkpoints}: {problem}, and {undone}; {fix}") from error
 
 
 def _newest_of(run: RunDirectory, candidates: Sequence[str], tell: Tell | None) -> str | None:
@@ -274,16 +266,21 @@ def _beside(policy: Policy) -> tuple[str, str]:
     return REFERENCE, "reference.safetensors"
 
 
-def _require_space(run: RunDirectory) -> None:
+def require_space(run: RunDirectory) -> None:
+    """Ask for room for a checkpoint as large as the last, twice, and some to spare.
+
+    Raises:
+        NoSpaceError: there is less.
+    """
     existing = names(run)
     last = run.checkpoints / existing[-1] if existing else None
     size = sum(file.stat().st_size for file in last.rglob("*")) if last else 0
     free = shutil.disk_usage(run.checkpoints).free
     if free < 2 * size + _SPARE_BYTES:
-        raise NotSavedError(
+        needed = 2 * size + _SPARE_BYTES
+        raise NoSpaceError(
             f"{run.checkpoints}: {free / 2**20:.0f} MiB are free, too little for a checkpoint; "
-            f"free some space, then `stonk-tui train --resume {run.id}`",
-            no_space=True,
+            f"free {(needed - free) / 2**20:.0f} MiB more"
         )
 
 
@@ -297,14 +294,14 @@ def _contents(
     """The files of a checkpoint by name, its manifest left out.
 
     Raises:
-        RunFailedError: weights or moments are not finite.
+        NotFiniteError: weights or moments are not finite.
     """
     adapter, file = _beside(policy)
     beside = adapter_weights(policy.model, adapter)
     moments = _optimizer_tensors(optimizer)
     trained = [*adapter_weights(policy.model, POLICY).values(), *beside.values(), *moments.values()]
     if not all(bool(tensor.isfinite().all()) for tensor in trained):
-        raise RunFailedError(
+        raise NotFiniteError(
             f"the weights after step {step} are not finite, and no checkpoint is made of them; go "
             "on from the one before with a lower optimizer.learning_rate"
         )

@@ -37,6 +37,11 @@ class Control:
         self._change: Callable[[Command], str] | None = None
         self._answer_probe: AnswerProbe | None = None
         self._evaluate: AnswerEvaluation | None = None
+        self._still_here: Callable[[], None] = lambda: None
+
+    def show_life(self, still_here: Callable[[], None]) -> None:
+        """From now on ``still_here`` is called while a pause lasts or a probe is answered."""
+        self._still_here = still_here
 
     def allow_probes(self, answer: AnswerProbe) -> None:
         """From now on probes are answered: the model is in memory."""
@@ -61,12 +66,19 @@ class Control:
         """Stop at the next chance; safe to call from a signal handler."""
         self._stop_reason = reason
 
-    def obey(self, running_state: str, *, pause_because: str | None = None) -> None:
+    def obey(
+        self,
+        running_state: str,
+        *,
+        pause_because: str | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> None:
         """Act on all waiting commands; stays inside while paused.
 
         Args:
             running_state: the state to announce again after a pause.
             pause_because: pause first, for this reason, until someone says otherwise.
+            until: ends that pause by itself, unless somebody has asked for one meanwhile.
 
         Raises:
             StopRequestedError: by command, signal or deadline.
@@ -75,6 +87,7 @@ class Control:
         if pause_because is not None:
             self._store.event("state", {"state": "paused", "detail": pause_because})
         while True:
+            self._still_here()
             if self._stop_reason is None and self._is_late():
                 self._stop_reason = "the time limit was reached"
             if self._stop_reason is not None:
@@ -83,9 +96,14 @@ class Control:
                 # A signal or the deadline can end a pause too, so the wait is a short one.
                 command = self._commands.get(timeout=0.2) if paused else self._commands.get_nowait()
             except queue.Empty:
-                if paused:
-                    continue
-                return
+                if not paused:
+                    return
+                if until is not None and until():
+                    self._store.event("state", {"state": running_state, "detail": ""})
+                    return
+                continue
+            if command.verb == "pause":
+                until = None
             paused = self._act(command, paused, running_state)
 
     def obey_probes(self) -> None:
@@ -94,6 +112,7 @@ class Control:
             self._act(command, False, "")
 
     def _is_ending(self) -> bool:
+        self._still_here()
         is_told = control.is_waiting(self._commands, "stop")
         return is_told or self._stop_reason is not None or self._is_late()
 

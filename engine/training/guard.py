@@ -19,6 +19,7 @@ from engine.errors import RunFailedError
 from engine.policy.memory import return_freed_memory
 from engine.policy.policy import Policy
 from engine.runs.store import EventStore
+from engine.training.control import StopRequestedError
 
 Phase = Literal["warm-up", "rollout", "reference", "train", "validation"]
 
@@ -97,22 +98,29 @@ class MemoryGuard:
 
         Raises:
             RunFailedError: memory runs out at the lowest limit too.
+            StopRequestedError: ``work`` was left half done, and is undone in the same way.
         """
         sampling = self._generator.get_state()
         trained = _Trained(self._optimizer, self._scaler) if phase in _TRAINS else None
         while True:
             try:
                 return work(*args, **kwargs)
+            except StopRequestedError:
+                self._undo(sampling, trained)
+                raise
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Not in the except block: the traceback there keeps every tensor of `work` alive.
-            self._optimizer.zero_grad(set_to_none=True)
-            release(self._policy.device)
-            self._generator.set_state(sampling)
-            if trained is not None:
-                trained.put_back()
+            self._undo(sampling, trained)
             self._halve(phase)
+
+    def _undo(self, sampling: Tensor, trained: "_Trained | None") -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        release(self._policy.device)
+        self._generator.set_state(sampling)
+        if trained is not None:
+            trained.put_back()
 
     def state(self) -> dict[str, int | None]:
         """JSON values from which ``restore`` makes the same limits."""

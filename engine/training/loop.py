@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from engine.config import RunConfig
+from engine.errors import NotFiniteError, RunFailedError
 from engine.policy.adapters import trainable_parameters
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
@@ -25,6 +26,7 @@ from engine.runs import live_settings
 from engine.runs.control import Command
 from engine.runs.devices import device_name
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import NoSpaceError
 from engine.runs.live_settings import LEARNING_RATE
 from engine.runs.store import EventStore
 from engine.task import Item, Json, Task
@@ -33,6 +35,7 @@ from engine.training import checkpoints, randomness, steps, surroundings, valida
 from engine.training.control import Control, StopRequestedError
 from engine.training.flops import ModelShape, peak_flops, step_flops
 from engine.training.guard import MemoryGuard
+from engine.training.heartbeat import Heartbeat
 from engine.training.loss_scale import make_scaler
 from engine.training.utilisation import Utilisation
 from engine.training.watch import Watch, WatchSettings
@@ -42,6 +45,11 @@ _MAX_SKIPS = 3
 _SKIP_WINDOW, _MAX_SKIPS_IN_WINDOW = 200, 10
 """The same for those that come now and then: 5 % of the last 200 steps."""
 _MAX_ROLLBACKS = 2
+_MAX_HIGH_KL = 5
+"""Steps in a row with a KL above ``objective.kl_alarm`` after which the run pauses."""
+_RETRY_SECONDS = 2.0
+"""Between two attempts to save a checkpoint on a full disk."""
+_BY_ITSELF = "and the run goes on by itself"
 
 
 @dataclass
@@ -58,6 +66,10 @@ class Progress:
     """Steps in a row that changed nothing, because their update was not finite."""
     skipped_at: list[int] = field(default_factory=list)
     """Numbers of all such steps among the last 200."""
+    high_kl: int = 0
+    """Steps in a row with a KL above ``objective.kl_alarm``."""
+    owes_validation: bool = False
+    """A validation of this step was begun and not finished."""
     rollbacks: int = 0
     """How often training went back to a checkpoint for them; each halves the learning rate."""
 
@@ -92,10 +104,12 @@ class Training:
     guard: MemoryGuard = field(init=False)
     surroundings: Mapping[str, Json] = field(default_factory=dict)
     """See ``engine.training.surroundings``."""
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     _announced: str | None = field(init=False, default=None)
     """Name of the newest checkpoint that an event has told of."""
 
     def __post_init__(self) -> None:
+        self.policy.beat = self.heartbeat.beat
         self.started = self.config
         self.scaler = make_scaler(self.policy)
         self.guard = MemoryGuard(
@@ -210,12 +224,40 @@ class Training:
         self.config = config
         self.policy.rollout = config.rollout
 
+    def is_finite(self, *, moments: bool = False) -> bool:
+        """Whether the trained weights are; with ``moments`` the optimiser's state too."""
+        tensors = list(trainable_parameters(self.policy.model).values())
+        if moments:
+            tensors += [value for one in self.optimizer.state.values() for value in one.values()]
+        # Brought together on the device, so that a GPU is waited for once.
+        device = self.policy.device
+        found = [tensor.detach().isfinite().all().to(device) for tensor in tensors]
+        return bool(torch.stack(found).all())
+
+    @contextmanager
+    def undone_if_left(self) -> Iterator[None]:
+        """Put sampling and the task's statistics back where a step is left half done."""
+        sampling, statistics = self.generator.get_state(), self.task.state()
+        try:
+            yield
+        except (StopRequestedError, NotFiniteError):
+            self.generator.set_state(sampling)
+            self.task.restore(statistics)
+            raise
+
     def save(self, validation_reward: float | None = None) -> str:
         """Write a checkpoint and rotate old ones; the event comes when all of it is on disk.
 
         Args:
             validation_reward: of this very step, where it was validated.
+
+        Raises:
+            NoSpaceError: the disk has no room for it; can be tried again.
+            NotFiniteError: weights or moments are not finite, and are not saved.
         """
+        if not self.is_finite(moments=True):
+            raise NotFiniteError("weights or moments were not finite, and are not saved")
+        self.heartbeat.enter("checkpoint")
         progress = self.progress
         carried = vars(progress).copy()
         del carried["step"]
@@ -229,21 +271,23 @@ class Training:
             "surroundings": dict(self.surroundings),
         }
         # Whoever resumes from it writes no event of the steps that it holds.
-        self.store.flush()
+        if not self.store.flush(patient=False):
+            raise NoSpaceError(
+                f"{self.store.shortage}; the checkpoint of step {progress.step} is not saved"
+            )
         name = checkpoints.save(
             self.run, progress.step, self.policy, self.optimizer, self.generator, values
         )
         is_best = name == progress.best_name
         if is_best:
             checkpoints.mark_best(self.run, name)
-        if name != self._announced:
+        if name != self._announced or (is_best and validation_reward is not None):
             keep = self.config.schedule.keep_checkpoints
             removed = checkpoints.rotate(self.run, keep, progress.best_name, self.warn)
             if name in removed:
-                raise checkpoints.NotSavedError(
+                raise RunFailedError(
                     f"{self.run.checkpoints}: {name} does not read as it was written; see to the "
-                    f"disk, then `stonk-tui train --resume {self.run.id}`",
-                    no_space=False,
+                    f"disk, then `stonk-tui train --resume {self.run.id}`"
                 )
             if progress.best_name in removed:
                 self._forget_best_unless_kept()
@@ -256,7 +300,8 @@ class Training:
                     "removed": list(removed),
                 },
             )
-            self.store.flush()
+            # Who waits here for a full disk could not be told to stop.
+            self.store.flush(patient=False)
             self._announced = name
         return name
 
@@ -278,10 +323,21 @@ def train(training: Training, control: Control) -> Ending:
     """Train until the last step or until someone stops it.
 
     Raises:
-        RunFailedError: memory runs out whatever is done, or a checkpoint cannot be written.
+        RunFailedError: memory runs out whatever is done.
     """
+    broken = None
+    while True:
+        try:
+            return _train(training, control, broken)
+        except NotFiniteError as error:
+            broken = str(error)
+
+
+def _train(training: Training, control: Control, broken: str | None) -> Ending:
+    """As ``train``; ``broken`` is what ended the attempt before."""
     config, task, policy = training.config, training.task, training.policy
     store, guard, progress = training.store, training.guard, training.progress
+    heartbeat = training.heartbeat
     max_steps = config.max_steps(task.num_training_items)
     batch_size, group_size = config.rollout.prompts_per_step, config.rollout.group_size
     validation_items = task.validation_items(config.schedule.eval_samples)
@@ -291,36 +347,42 @@ def train(training: Training, control: Control) -> Ending:
 
     control.allow_checkpoints(training.save)
     control.allow_changes(training.obey_set)
+    control.show_life(heartbeat.still_here)
     store.event("state", {"state": "training", "detail": ""}, step=progress.step)
     try:
-        if progress.step == 0 and progress.best_reward is None:
-            training.save(_validate(training, validation_items, control))
+        if broken is not None:
+            _go_back(training, control, broken)
+            progress = training.progress
+        if (progress.step == 0 and progress.best_reward is None) or progress.owes_validation:
+            _save(training, control, _validate(training, validation_items, control))
         while progress.step < max_steps:
+            heartbeat.enter("commands")
             control.obey("training")
+            _wait_for_the_store(store, control)
             config = training.config
             step = progress.step + 1
             seconds: dict[str, float] = {}
             utilisation.take()
 
-            with _timed(seconds, "total"):
+            with _timed(seconds, "total"), training.undone_if_left():
                 first = (step - 1) * batch_size
                 items = [task.training_item(first + index) for index in range(batch_size)]
-                with _timed(seconds, "rollout"):
+                with _timed(seconds, "rollout", heartbeat):
                     sampled = guard.run(
                         "rollout", steps.roll_out, policy, items, group_size, training.generator
                     )
-                with _timed(seconds, "reward"):
+                with _timed(seconds, "reward", heartbeat):
                     judged = steps.judge(policy, task, items, sampled)
                     rollouts = steps.shape(task, judged)
                     advantages, degenerate = steps.advantages_of(rollouts)
-                with _timed(seconds, "reference"):
+                with _timed(seconds, "reference", heartbeat):
                     groups = [rollout.tokens for rollout in rollouts]
                     reference = (
                         guard.run("reference", policy.reference_logprobs, groups)
                         if config.objective.kl_coefficient > 0
                         else None
                     )
-                with _timed(seconds, "train"):
+                with _timed(seconds, "train", heartbeat):
                     rise = min(1.0, step / config.optimizer.rise_steps)
                     update_metrics = guard.run(
                         "train",
@@ -334,7 +396,10 @@ def train(training: Training, control: Control) -> Ending:
                         learning_rate=rise * config.optimizer.learning_rate,
                         scaler=training.scaler,
                     )
+                if not training.is_finite():
+                    raise NotFiniteError("the adapter's weights were not finite after an update")
 
+            heartbeat.enter("recording")
             progress.step = step
             step_seconds.append(seconds["total"])
             num_tokens = sum(len(c.tokens) for group in rollouts for c in group.completions)
@@ -364,9 +429,13 @@ def train(training: Training, control: Control) -> Ending:
                 store.event(kind, payload)
             # An overflow is how the scale of an fp16 loss finds its place.
             skipped = update_metrics["skipped"] > update_metrics.get("overflowed", 0)
-            if _diverges(progress, skipped=skipped) and _go_back(training, control):
+            if _diverges(progress, skipped=skipped):
+                has_gone_back = _go_back(training, control)
                 progress = training.progress
-                continue
+                if has_gone_back:
+                    continue
+            if _leaves(progress, update_metrics.get("kl"), config.objective.kl_alarm):
+                control.obey("training", pause_because=_left(update_metrics["kl"], config))
 
             schedule = training.config.schedule
             is_last = step == max_steps
@@ -375,18 +444,51 @@ def train(training: Training, control: Control) -> Ending:
                 reward = _validate(training, validation_items, control)
             is_best = progress.best_name == f"step-{step:06d}"
             if is_best or is_last or step % schedule.save_every == 0:
-                training.save(reward)
+                _save(training, control, reward)
             patience = schedule.patience
             if patience is not None and progress.validations_since_best >= patience:
-                training.save(reward)
+                _save(training, control, reward)
                 return Ending("finished", f"no better validation reward in {patience} validations")
     except StopRequestedError as stop:
         store.event("state", {"state": "stopping", "detail": str(stop)})
-        training.save()
+        try:
+            training.save()
+        except (NoSpaceError, NotFiniteError) as error:
+            return Ending("stopped", f"{stop}, without a checkpoint ({error})")
         return Ending("stopped", str(stop))
     finally:
         utilisation.close()
+        heartbeat.enter(None)
     return Ending("finished", f"all {max_steps} steps done")
+
+
+def _save(training: Training, control: Control, reward: float | None) -> None:
+    """Save, after a pause where the disk has no room."""
+    while True:
+        try:
+            training.save(reward)
+            return
+        except NoSpaceError as error:
+            tried, problem = time.monotonic(), str(error)
+
+        def has_room(tried: float = tried) -> bool:
+            # What the disk said was free may not be so for this user: not at once again.
+            if time.monotonic() - tried < _RETRY_SECONDS:
+                return False
+            try:
+                checkpoints.require_space(training.run)
+            except NoSpaceError:
+                return False
+            return True
+
+        control.obey("training", pause_because=f"{problem}, {_BY_ITSELF}", until=has_room)
+
+
+def _wait_for_the_store(store: EventStore, control: Control) -> None:
+    """Pause while the store has no room, but for its ballast."""
+    if store.shortage is not None:
+        why = f"{store.shortage}, {_BY_ITSELF}"
+        control.obey("training", pause_because=why, until=store.has_recovered)
 
 
 def _validate(training: Training, items: Sequence[Item], control: Control) -> float:
@@ -399,6 +501,8 @@ def _validate(training: Training, items: Sequence[Item], control: Control) -> fl
     config, task, policy = training.started, training.task, training.policy
     store, guard, progress = training.store, training.guard, training.progress
     store.event("state", {"state": "evaluating", "detail": ""})
+    training.heartbeat.enter("validation")
+    progress.owes_validation = True
     if not progress.base_model:
         progress.base_model = guard.run(
             "validation",
@@ -414,6 +518,7 @@ def _validate(training: Training, items: Sequence[Item], control: Control) -> fl
     )
     metrics |= progress.base_model
     reward = metrics["reward/total"]
+    progress.owes_validation = False
     progress.validations_since_best += 1
     if progress.best_reward is None or reward > progress.best_reward:
         progress.best_reward, progress.validations_since_best = reward, 0
@@ -443,10 +548,30 @@ def _diverges(progress: Progress, *, skipped: bool) -> bool:
     return progress.skips >= _MAX_SKIPS or len(progress.skipped_at) >= _MAX_SKIPS_IN_WINDOW
 
 
-def _go_back(training: Training, control: Control) -> bool:
+def _leaves(progress: Progress, kl: float | None, limit: float) -> bool:
+    """Count a step whose KL is above ``limit``; True at the fifth in a row, then it begins anew."""
+    progress.high_kl = progress.high_kl + 1 if kl is not None and kl > limit else 0
+    if progress.high_kl < _MAX_HIGH_KL:
+        return False
+    progress.high_kl = 0
+    return True
+
+
+def _left(kl: float, config: RunConfig) -> str:
+    return (
+        f"KL was above {config.objective.kl_alarm:g} nats a token in {_MAX_HIGH_KL} steps in a row "
+        f"(now {kl:.3g}): the policy leaves the reference policy; set a lower learning_rate or a "
+        "higher kl_coefficient and resume, or stop the run"
+    )
+
+
+def _go_back(training: Training, control: Control, broken: str | None = None) -> bool:
     """Resume from the last good checkpoint at half the learning rate; pause where that is no help.
 
     Good is one whose weights an update was made from. The last update may be what spoiled them.
+
+    Args:
+        broken: what was found where no step could be made at all; None: steps were skipped.
 
     Returns:
         Whether training is at an earlier step now.
@@ -457,14 +582,20 @@ def _go_back(training: Training, control: Control) -> bool:
         if progress.skips >= _MAX_SKIPS
         else f"{len(progress.skipped_at)} of {_SKIP_WINDOW} steps"
     )
-    found = f"loss or gradient was not finite in {often}"
+    found = broken or f"loss or gradient was not finite in {often}"
     good = checkpoints.newest_before(training.run, progress.step - progress.skips, training.warn)
+    if good is None and broken is not None:
+        # No better one: what is saved was finite.
+        good = checkpoints.newest(training.run, training.warn)
     if good is None or progress.rollbacks == _MAX_ROLLBACKS:
+        if good is not None and not training.is_finite():
+            training.resume(good)
+            training.progress.rollbacks = progress.rollbacks
+        training.progress.skips, training.progress.skipped_at = 0, []
         control.obey(
             "training",
             pause_because=f"{found}; set a lower learning_rate and resume, or stop the run",
         )
-        progress.skips, progress.skipped_at = 0, []
         return False
     checkpoints.set_aside_after(training.run, good)
     rollbacks, rate = progress.rollbacks + 1, training.config.optimizer.learning_rate
@@ -518,7 +649,11 @@ def _mfu(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+def _timed(
+    seconds: dict[str, float], phase: str, heartbeat: Heartbeat | None = None
+) -> Iterator[None]:
+    if heartbeat is not None:
+        heartbeat.enter(phase)
     start = time.monotonic()
     yield
     seconds[phase] = time.monotonic() - start

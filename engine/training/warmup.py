@@ -27,6 +27,7 @@ from engine.policy.adapters import (
 from engine.policy.memory import return_freed_memory
 from engine.policy.packing import TokenGroup
 from engine.policy.policy import Policy
+from engine.runs.disk import is_shortage
 from engine.runs.durable import fsync_directory, write_new
 from engine.task import Task
 from engine.training.loss_scale import make_scaler
@@ -134,12 +135,15 @@ def _key(
 
 
 def _save(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    """Put ``weights`` at ``path``: complete or not at all."""
+    """Put ``weights`` at ``path``: complete or not at all, and not at all on a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         write_new(temporary, serialised(weights))
         temporary.replace(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        if not is_shortage(error):
+            raise
     finally:
         temporary.unlink(missing_ok=True)
-    fsync_directory(path.parent)

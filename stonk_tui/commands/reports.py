@@ -2,7 +2,10 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 from typing import Any
+
+import typer
 
 from engine.errors import UserError
 from engine.presets import EMBEDDED_MODEL
@@ -72,15 +75,30 @@ def print_status(name: str | None, *, as_json: bool) -> None:
         say(_status_text(found))
 
 
-def print_doctor(model: str | None, *, as_json: bool) -> None:
-    """What this machine can do with ``model``, the embedded one if left out."""
+def print_doctor(model: str | None, *, deep: bool, as_json: bool) -> None:
+    """What this machine can do with ``model``, the embedded one if left out.
+
+    Raises:
+        Exit: with 1 where a check of ``deep`` failed.
+    """
     from stonk_tui import doctor
 
     report = doctor.collect(model or EMBEDDED_MODEL, home())
+    has_failed = False
+    if deep:
+        from stonk_tui.commands.progress import progress_display
+        from stonk_tui.doctor.deep import collect
+
+        with progress_display() as progress:
+            found = collect(home(), progress)
+        has_failed = any(finding.level == "error" for finding in found)
+        report = replace(report, findings=[*report.findings, *found])
     if as_json:
         say_json(json.loads(report.to_json()))
     else:
         say(doctor.render(report))
+    if has_failed:
+        raise typer.Exit(1)
 
 
 def _listed(run: RunDirectory) -> dict[str, Any]:

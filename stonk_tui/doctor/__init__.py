@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from engine.runs import filesystem, session
 from engine.text import one_line
 from stonk_tui.doctor import gpus, machine, model
 from stonk_tui.doctor.findings import SEVERITY, Finding, Level
@@ -59,12 +60,12 @@ def collect(model_id: str, home: Path) -> DoctorReport:
     with ThreadPoolExecutor(max_workers=3) as pool:
         torch_future = pool.submit(gpus.probe_torch)
         hub_future = pool.submit(machine.probe_hub)
-        linger_future = pool.submit(machine.probe_lingering)
+        session_future = pool.submit(session.look)
         driver = gpus.probe_driver()
         versions = machine.library_versions()
         torch = torch_future.result()
         hub_error = hub_future.result()
-        lingering = linger_future.result()
+        login = session_future.result()
     versions["torch"] = torch.version or versions["torch"]
     parameters = model.parameter_count(model_id)
     cache = model.model_cache(model_id)
@@ -77,13 +78,11 @@ def collect(model_id: str, home: Path) -> DoctorReport:
         model.judge_disk(
             "disk (model)", cache, model.free_space(cache), model.model_disk(model_id, parameters)
         ),
-        machine.judge_filesystem(
-            home, machine.filesystem_of(home, machine.read_text("/proc/self/mountinfo"))
-        ),
+        machine.judge_filesystem(home, filesystem.type_of(home)),
         machine.judge_sqlite(sqlite3.sqlite_version_info),
         machine.judge_hub(hub_error, needed=model.needs_hub(model_id)),
         machine.judge_token(machine.token_present()),
-        machine.judge_lingering(lingering),
+        machine.judge_session(session.survival(login)),
         machine.judge_terminal(os.environ, shutil.get_terminal_size((0, 0)), sys.stdout.isatty()),
     ]
     return DoctorReport(

@@ -2,10 +2,7 @@
 
 import importlib.metadata
 import os
-import re
-import shutil
 import sqlite3
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -14,14 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.presets import EMBEDDED_MODEL
+from engine.runs import filesystem
+from engine.runs.session import Survival
 from engine.text import one_line
 from stonk_tui.doctor.findings import Finding, dotted
 from stonk_tui.doctor.gpus import TorchView, version_tuple
-from stonk_tui.doctor.model import nearest_existing
 
 LIBRARIES = ("textual", "torch", "transformers", "peft", "bitsandbytes", "accelerate")
-
-NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre", "gpfs", "ceph"}
 
 
 def library_versions() -> dict[str, str | None]:
@@ -87,30 +83,11 @@ def judge_libraries(versions: Mapping[str, str | None], torch: TorchView) -> lis
     return findings or [Finding("libraries", "ok", "all installed, and torch loads")]
 
 
-def filesystem_of(path: Path, mountinfo: str) -> str | None:
-    """File system type of ``path`` out of the text of /proc/self/mountinfo; None if unknown."""
-    target = nearest_existing(path).resolve()
-    best: tuple[int, str] | None = None
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
-        if not separator or len(fields) < 5:
-            continue
-        # Blanks and the like stand as octal escapes in mountinfo.
-        point = Path(re.sub(r"\\(\d{3})", lambda m: chr(int(m.group(1), 8)), fields[4]))
-        if target.is_relative_to(point):
-            depth = len(point.parts)
-            # Of two mounts on one point, the later one hides the earlier.
-            if best is None or depth >= best[0]:
-                best = (depth, after.split(" ")[0])
-    return best[1] if best else None
-
-
 def judge_filesystem(home: Path, kind: str | None) -> Finding:
     """The store needs shared memory on one machine, which network file systems do not give."""
     if kind is None:
         return Finding("file system", "note", f"the file system of {home} is unknown")
-    if kind in NETWORK_FILESYSTEMS or kind.startswith("fuse."):
+    if filesystem.is_unfit(kind):
         return Finding(
             "file system",
             "error",
@@ -194,35 +171,9 @@ def judge_token(present: bool) -> Finding:
     return Finding("hub token", "note", "none; only gated and private models need one")
 
 
-def probe_lingering() -> bool | None:
-    """Whether systemd keeps this user's processes after logout; None without systemd."""
-    if not Path("/run/systemd/system").is_dir() or shutil.which("loginctl") is None:
-        return None
-    try:
-        result = subprocess.run(
-            ["loginctl", "show-user", str(os.getuid()), "--property=Linger"],
-            capture_output=True,
-            text=True,
-            timeout=3,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return "Linger=yes" in result.stdout
-
-
-def judge_lingering(lingering: bool | None) -> Finding:
-    if lingering is None:
-        return Finding("lingering", "note", "no systemd here: nothing ends runs at logout")
-    if lingering:
-        return Finding("lingering", "ok", "runs go on after logout")
-    return Finding(
-        "lingering",
-        "note",
-        "off: where systemd is set to kill a user's processes at logout, runs end too",
-        "loginctl enable-linger",
-    )
+def judge_session(outlook: Survival) -> Finding:
+    """Whether runs go on after logout."""
+    return Finding("lingering", outlook.level, outlook.message, outlook.fix)
 
 
 def judge_terminal(environment: Mapping[str, str], size: tuple[int, int], is_tty: bool) -> Finding:

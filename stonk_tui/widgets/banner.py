@@ -46,7 +46,10 @@ def sentence(view: RunModel, now: float, keymap: Keymap = DEFAULT) -> Content:
     if state == "paused":
         return Content.assemble(
             head,
-            "  it waits between two steps and keeps the device.  ",
+            "  ",
+            # The reason, where the run paused by itself.
+            line(detail) if detail else "it waits between two steps and keeps the device.",
+            "  ",
             (keymap.of("pause"), "bold $gold"),
             " goes on",
         )

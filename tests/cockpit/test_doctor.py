@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from engine.presets import EMBEDDED_MODEL
+from engine.runs import filesystem
 from engine.runs.devices import Gpu
+from engine.runs.session import Survival
 from stonk_tui import doctor
 from stonk_tui.doctor import gpus, machine, model
 from stonk_tui.doctor.findings import GIB, Finding
@@ -283,17 +285,14 @@ a line that is no mount
         ("/data/runs", "cifs", "error"),  # the later mount hides the earlier
     ],
 )
-def test_file_system_of_home_is_the_deepest_mount(
-    monkeypatch: pytest.MonkeyPatch, path: str, kind: str, level: str
-) -> None:
-    monkeypatch.setattr(machine, "nearest_existing", lambda place: place)
-    found = machine.filesystem_of(Path(path), MOUNTS)
+def test_file_system_of_home_is_the_deepest_mount(path: str, kind: str, level: str) -> None:
+    found = filesystem.mount_type(Path(path), MOUNTS)
     assert found == kind
     assert machine.judge_filesystem(Path(path), found).level == level
 
 
 def test_unknown_file_system_is_a_note(tmp_path: Path) -> None:
-    assert machine.filesystem_of(tmp_path, "") is None
+    assert filesystem.mount_type(tmp_path, "") is None
     assert machine.judge_filesystem(tmp_path, None).level == "note"
 
 
@@ -380,12 +379,9 @@ def test_terminal_levels(
     assert machine.judge_terminal(environment, size, is_tty).level == level
 
 
-def test_lingering_levels() -> None:
-    assert [machine.judge_lingering(state).level for state in (True, False, None)] == [
-        "ok",
-        "note",
-        "note",
-    ]
+def test_what_becomes_of_runs_at_logout_is_a_finding() -> None:
+    found = machine.judge_session(Survival("warning", "runs end", "loginctl enable-linger"))
+    assert (found.level, found.fix) == ("warning", "loginctl enable-linger")
 
 
 # --- the report

@@ -11,7 +11,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from engine.config import LoraSection, ModelConfig
-from engine.errors import UserError
+from engine.errors import NotFiniteError, UserError
 from engine.policy import attention
 from engine.policy.adapters import base_policy
 from engine.policy.base_model import load_base_model
@@ -227,7 +227,7 @@ def test_a_token_of_probability_zero_is_never_drawn() -> None:
 def test_logits_that_are_not_finite_are_not_drawn_from() -> None:
     logits = torch.zeros(2, 300)
     logits[1, 7] = torch.nan
-    with pytest.raises(RuntimeError, match="not finite"):
+    with pytest.raises(NotFiniteError, match="not finite"):
         draw(logits, 1.0, torch.zeros(2, dtype=torch.float64))
 
 

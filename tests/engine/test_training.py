@@ -12,12 +12,14 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from engine.config import RunConfig, with_overrides
-from engine.errors import RunFailedError
+from engine.policy import rollout as sampling
 from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
 from engine.policy.policy import Policy
 from engine.runs import checkpoint_names, directory, store
+from engine.runs.checkpoint_names import ADAPTER
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
@@ -595,29 +597,100 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     )
 
 
-def test_a_failed_save_leaves_no_checkpoint_and_no_leftovers(
+class FullDisk:
+    """The first tries to write a checkpoint find no room; what the person does meanwhile."""
+
+    def __init__(self, session: Session, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.0)
+        self.tries, self.reasons = 0, list[str]()
+        self.left_over: list[Path] = []
+        write = checkpoints._write
+
+        def fail(*args: Any) -> None:
+            self.tries += 1
+            if self.tries <= 2:
+                raise error
+            write(*args)
+
+        def listen(kind: str, payload: Any, step: int) -> None:
+            if payload.get("state") == "paused":
+                self.reasons.append(payload["detail"])
+                self.left_over += session.run.checkpoints.iterdir()
+
+        monkeypatch.setattr(checkpoints, "_write", fail)
+        session.store.listen(listen)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(5, "Input/output error"),
+    ],
+)
+def test_a_save_that_finds_no_room_pauses_the_run_until_there_is_some(
+    error: Exception, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(directory.create(config), config)
+    disk = FullDisk(session, monkeypatch, error)
+    assert session.train() == "all 4 steps done"
+    assert len(disk.reasons) == 2
+    assert "the checkpoint of step 0 is not saved; " in disk.reasons[0]
+    assert ("dmesg" if getattr(error, "errno", 0) == 5 else "free some space") in disk.reasons[0]
+    assert disk.reasons[0].endswith("and the run goes on by itself")
+    assert disk.left_over == []
+    assert checkpoints.names(session.run)[-1] == "step-000004"
+    assert [point.step for point in session.history().checkpoints][-1] == 4
+    assert all(not checkpoint_names.damage(path) for path in session.run.checkpoints.iterdir())
+
+
+def test_another_error_of_a_save_is_not_taken_for_a_full_disk(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = directory.create(config)
-    session = Session(run, config)
-
-    def fail(*args: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints, "write_new", fail)
-    with pytest.raises(checkpoints.NotSavedError, match="No space left on device; free some"):
+    session = Session(directory.create(config), config)
+    FullDisk(session, monkeypatch, OSError(13, "Permission denied"))
+    with pytest.raises(OSError, match="Permission denied"):
         session.train()
-    assert list(run.checkpoints.iterdir()) == []
+    assert list(session.run.checkpoints.iterdir()) == []
 
 
-def test_a_full_disk_is_said_before_a_checkpoint_is_begun(
+def test_a_full_disk_is_said_before_a_checkpoint_is_begun_and_a_stop_is_obeyed(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = directory.create(config)
-    full = shutil.disk_usage(run.path)._replace(free=1000)
+    session = Session(directory.create(config), config)
+    full = shutil.disk_usage(session.run.path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(RunFailedError, match="too little for a checkpoint"):
-        Session(run, config).train()
+
+    def listen(kind: str, payload: Any, step: int) -> None:
+        if payload.get("state") == "paused":
+            session.commands.put(Command("c", "checkpoint"))
+            session.commands.put(Command("s", "stop"))
+
+    session.store.listen(listen)
+    assert session.train().startswith("stopped by command, without a checkpoint (")
+    log = [line.text for line in session.history().log]
+    assert any("too little for a checkpoint; free 256 MiB more, and the run" in t for t in log)
+    assert any(text.startswith("checkpoint: ") and "too little" in text for text in log)
+
+
+def test_a_store_without_room_pauses_the_run_between_two_steps(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(directory.create(config), config)
+    asked = 0
+
+    def has_recovered() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            session.store.shortage = None
+        return asked == 2
+
+    monkeypatch.setattr(session.store, "has_recovered", has_recovered)
+    session.store.shortage = "the disk is full"
+    assert session.train() == "all 4 steps done"
+    states = [line for line in session.history().log if line.text.startswith("paused: the disk")]
+    assert [line.level for line in states] == ["warning"]
 
 
 def test_every_command_is_answered_by_an_event(config: RunConfig) -> None:
@@ -769,6 +842,103 @@ def test_a_run_that_went_back_twice_in_vain_pauses(
     assert [line.level for line in states] == ["warning"]
 
 
+def test_a_kl_above_the_alarm_in_five_steps_in_a_row_pauses_the_run(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tiny policy's adapter differs from its reference from the start.
+    config = with_overrides(config, ["objective.kl_alarm=1e-9", "schedule.max_steps=9"])
+    session = Session(directory.create(config), config)
+    _break_losses(monkeypatch, lambda: False, session)
+    assert session.train() == "stopped by command"
+    assert session.progress.step == 5
+    (said,) = [line for line in session.history().log if line.text.startswith("paused: KL was")]
+    assert said.level == "warning"
+    assert "above 1e-09 nats a token in 5 steps in a row" in said.text
+
+
+def test_a_single_step_with_a_low_kl_begins_the_count_anew() -> None:
+    progress = loop.Progress()
+    course = [2.0] * 4 + [0.5] + [2.0] * 4 + [None] + [2.0] * 5 + [2.0] * 4
+    found = [at for at, kl in enumerate(course) if loop._leaves(progress, kl, 1.0)]
+    assert found == [14]
+
+
+def _spoil(session: Session, monkeypatch: pytest.MonkeyPatch, *, what: str, times: int) -> None:
+    """The third update, and so many after it, leave something that is not finite."""
+    optimizer = session.training.optimizer
+    update, count = optimizer.step, 0
+
+    def step() -> None:
+        nonlocal count
+        update()
+        count += 1
+        if 3 <= count < 3 + times:
+            parameter = optimizer.param_groups[0]["params"][0]
+            spoilt = parameter if what == "weights" else optimizer.state[parameter]["exp_avg"]
+            with torch.no_grad():
+                spoilt.view(-1)[0] = math.nan
+
+    monkeypatch.setattr(optimizer, "step", step)
+
+
+def _is_finite(session: Session) -> bool:
+    weights = adapter_weights(session.policy.model, POLICY).values()
+    return all(bool(tensor.isfinite().all()) for tensor in weights)
+
+
+@pytest.mark.parametrize("what", ["weights", "moments"])
+def test_what_is_not_finite_after_an_update_is_never_saved_and_training_goes_back(
+    what: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.save_every=1", "schedule.keep_checkpoints=9"])
+    session = Session(directory.create(config), config)
+    _spoil(session, monkeypatch, what=what, times=1)
+    assert session.train() == "all 4 steps done"
+    assert _is_finite(session)
+    history = session.history()
+    assert history.series["learning_rate"].steps == [1, 2, 3, 4]
+    assert any("not finite" in line.text and "back to" in line.text for line in history.log)
+    assert session.progress.rollbacks == 1
+    for name in checkpoints.names(session.run):
+        for tensor in load_file(session.run.checkpoints / name / ADAPTER).values():
+            assert tensor.isfinite().all()
+
+
+def test_weights_that_are_never_finite_pause_the_run_with_those_of_a_checkpoint(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.save_every=1"])
+    session = Session(directory.create(config), config)
+    _spoil(session, monkeypatch, what="weights", times=99)
+    _break_losses(monkeypatch, lambda: False, session)
+    assert session.train() == "stopped by command"
+    assert session.progress.rollbacks == 2
+    assert _is_finite(session)
+    (said,) = [line for line in session.history().log if line.text.startswith("paused: the adapt")]
+    assert "set a lower learning_rate and resume, or stop the run" in said.text
+
+
+def test_logits_that_are_not_finite_once_cost_some_steps_and_not_the_run(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_overrides(config, ["schedule.save_every=1", "schedule.keep_checkpoints=9"])
+    session = Session(directory.create(config), config)
+    draw, spoilt = sampling.draw, False
+
+    def drawn(logits: torch.Tensor, *rest: Any) -> Any:
+        nonlocal spoilt
+        if session.progress.step == 2 and not spoilt:
+            spoilt = True
+            logits = logits * math.nan
+        return draw(logits, *rest)
+
+    monkeypatch.setattr(sampling, "draw", drawn)
+    assert session.train() == "all 4 steps done"
+    texts = [line.text for line in session.history().log]
+    assert "the model's logits were not finite: back to step-000001, learning rate halved" in texts
+    assert session.task.shaped == 4
+
+
 def test_one_skipped_step_in_twenty_is_too_many_too() -> None:
     progress = loop.Progress()
     found = []
@@ -836,3 +1006,42 @@ def test_rollouts_are_stored_with_prompt_components_and_advantage(config: RunCon
         assert rollout.components[0]["name"] == "vowels"
     state = json.loads((session.run.checkpoints / "step-000004/train/state.json").read_text())
     assert state["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("phase", "after"), [("rollout", 3), ("reference", 0), ("train", 1), ("validation", 2)]
+)
+def test_a_worker_that_is_told_to_end_leaves_its_step_and_a_resume_takes_it_anew(
+    phase: str, after: int, config: RunConfig
+) -> None:
+    # Two updates on each block: the second is left when the first is done.
+    config = with_overrides(config, ["schedule.save_every=9", "objective.iterations=2"])
+    whole = Session(directory.create(config), config)
+    whole.train()
+
+    run = directory.create(config)
+    first = Session(run, config)
+    beat, beats = first.policy.beat, 0
+
+    def beating() -> None:
+        nonlocal beats
+        # The second step, and the validation after it.
+        if first.progress.step == (2 if phase == "validation" else 1):
+            beats += first.training.heartbeat.sign.phase == phase
+            if beats > after:
+                first.training.heartbeat.interrupt("the worker was told to end")
+        beat()
+
+    first.policy.beat = beating
+    assert first.train() == "the worker was told to end"
+    assert first.progress.step == (2 if phase == "validation" else 1)
+    second = Session(run, config).resume()
+    second.train()
+    expected = adapter_weights(whole.policy.model, POLICY)
+    found = adapter_weights(second.policy.model, POLICY)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert second.task.shaped == whole.task.shaped
+    for metric in ("reward/total", "validation/reward/total"):
+        assert second.history().series[metric] == whole.history().series[metric]
+    assert second.progress.best_name == whole.progress.best_name
+    assert second.history().best == whole.history().best
