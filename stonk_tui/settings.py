@@ -27,6 +27,9 @@ ThemeName = Literal[
 ]
 
 
+_TOO_DEEP = "too many brackets inside one another"
+
+
 class Settings(BaseModel):
     """How the cockpit looks and listens."""
 
@@ -74,6 +77,8 @@ def load(file: Path) -> Loaded:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return Loaded(Settings(), (_syntax_problem(file, error),))
+    except RecursionError:
+        return Loaded(Settings(), (one_line(f"{file}: {_TOO_DEEP}"),))
     problems: list[str] = []
 
     def blame(field: tuple[str, ...], what: str) -> None:
@@ -106,6 +111,8 @@ def change(file: Path, name: str, value: str) -> None:
         _replace(file, changed)
     except tomllib.TOMLDecodeError as error:
         raise UserError(_syntax_problem(file, error), fix="mend it first") from error
+    except RecursionError as error:
+        raise UserError(_TOO_DEEP, where=str(file), fix="mend it first") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"settings cannot be kept: {error}", where=str(file)) from error
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.config import SCHEMA_VERSION
 from engine.runs import curves
+from engine.secrets import mask, masked
 from engine.task import ComponentScore, Json
 from engine.text import escape_surrogates
 
@@ -104,7 +105,7 @@ class EventStore:
                 if record.group not in prompts:
                     prompts[record.group] = db.execute(
                         "INSERT INTO prompts (text, subject) VALUES (?, ?)",
-                        (escape_surrogates(record.prompt), _dump(record.subject)),
+                        (_text(record.prompt), _dump(record.subject)),
                     ).lastrowid
                 components = [vars(component) for component in record.components]
                 db.execute(
@@ -117,7 +118,7 @@ class EventStore:
                         record.group,
                         record.sample,
                         prompts[record.group],
-                        escape_surrogates(record.completion),
+                        _text(record.completion),
                         record.tokens,
                         record.finished,
                         record.reward,
@@ -160,8 +161,10 @@ class EventStore:
     def command(self, identifier: str, verb: str, args: Mapping[str, Json]) -> bool:
         """Persist a command durably; False when its id is known already."""
 
+        # Here, so that what cannot be written is refused to its sender and breaks no store.
+        row = (identifier, time.time(), verb, _dump(args))
+
         def insert(db: sqlite3.Connection) -> bool:
-            row = (identifier, time.time(), verb, _dump(args))
             cursor = db.execute(
                 "INSERT OR IGNORE INTO commands (id, time, verb, args) VALUES (?, ?, ?, ?)", row
             )
@@ -186,7 +189,7 @@ class EventStore:
         def update(db: sqlite3.Connection) -> None:
             db.execute(
                 "UPDATE commands SET answered = 1, ok = ?, answer = ? WHERE id = ?",
-                (ok, message, identifier),
+                (ok, _text(message), identifier),
             )
 
         self._put(update)
@@ -283,8 +286,14 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _text(text: str) -> str:
+    """``text`` as SQLite can keep it, without secrets."""
+    return escape_surrogates(mask(text))
+
+
 def _dump(value: Any) -> str:
-    """Compact JSON; NaN and infinities, which JSON does not have, become null."""
+    """Compact JSON without secrets; NaN and infinities, which JSON does not have, become null."""
+    value = masked(value)
     try:
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except ValueError:
