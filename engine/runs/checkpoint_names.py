@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.runs import directory
 from engine.runs.directory import RunDirectory
+from engine.runs.inside import inside
 from engine.text import one_line
 
 BASE = "base"
@@ -57,7 +58,7 @@ def resolve(text: str, run: RunDirectory | None = None) -> NamedCheckpoint:
         return NamedCheckpoint(BASE, None, run)
     name = _in_run(text, run)
     folder = run.checkpoints / name
-    if not folder.is_dir():
+    if not _is_own_folder(folder):
         known = names(run)
         raise UserError(
             f"run {run.id} has no checkpoint {name}",
@@ -70,7 +71,11 @@ def names(run: RunDirectory) -> list[str]:
     """Checkpoint names of a run by step, oldest first."""
     if not run.checkpoints.is_dir():
         return []
-    found = [path.name for path in run.checkpoints.iterdir() if _FOLDER.fullmatch(path.name)]
+    found = [
+        path.name
+        for path in run.checkpoints.iterdir()
+        if _FOLDER.fullmatch(path.name) and _is_own_folder(path)
+    ]
     return sorted(found, key=step_of)
 
 
@@ -93,11 +98,13 @@ def damage(folder: Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for file in manifest["files"]:
-            path = folder / file["name"]
+            path = inside(folder, file["name"])
             if path.stat().st_size != file["size"] or sha256(path) != file["sha256"]:
                 return f"{file['name']} was changed"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"no readable manifest: {error}"
+        return f"no readable manifest: {one_line(str(error))}"
+    except UserError as error:
+        return str(error)
     return None
 
 
@@ -105,6 +112,11 @@ def sha256(path: Path) -> str:
     """Hexadecimal digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Not a link: rotating or setting it aside would then touch what lies elsewhere."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _looks_like_path(text: str) -> bool:
