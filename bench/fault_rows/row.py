@@ -29,6 +29,9 @@ class Row:
     """How many the test suite makes."""
     trial: Callable[[int, Path], Outcome]
     """Make trial number ``n`` (its seed) in an empty folder that is removed afterwards."""
+    batch: int = 1
+    """Trials that one call makes, from ``n`` on: some are so quick that a folder each would take
+    longer. One problem says how many of them failed in its words."""
 
 
 def bound(failures: int, trials: int) -> str:
