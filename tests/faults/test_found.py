@@ -24,12 +24,22 @@ from tests.cockpit.hostile import unsafe
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_settings_nested_too_deep_are_a_problem_in_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("[" * 5000, "too many brackets inside one another"),
+        ("1" * 5000, "a number has too many digits"),
+    ],
+    ids=["deep", "long"],
+)
+def test_settings_that_python_cannot_read_are_a_problem_in_words(
+    value: str, said: str, tmp_path: Path
+) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text("theme = " + "[" * 5000)
+    file.write_text(f"theme = {value}\n")
     (problem,) = settings.load(file).problems
-    assert problem == f"{file}: too many brackets inside one another"
-    with pytest.raises(UserError, match="too many brackets"):
+    assert problem == f"{file}: {said}"
+    with pytest.raises(UserError, match=said):
         settings.change(file, "theme", "light")
 
 
