@@ -46,24 +46,33 @@ _SHAPES = re.compile(r"\bhf_[A-Za-z0-9]{20,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 def mask(text: str) -> str:
     """``text`` without the secrets of this process."""
-    if (known := _pattern(_values())) is not None:
+    return _masked(text, _pattern(_values()))
+
+
+def masked(value: Any) -> Any:
+    """``value``, of the types of JSON, without secrets."""
+    # The environment is looked at once for all texts in it.
+    return _walked(value, _pattern(_values()))
+
+
+def _masked(text: str, known: re.Pattern[str] | None) -> str:
+    if known is not None:
         text = known.sub(MASK, text)
     return _SHAPES.sub(MASK, text) if "hf_" in text or "://" in text else text
 
 
-def masked(value: Any) -> Any:
-    """``value``, of the types of JSON, without secrets; the same object where there is none."""
+def _walked(value: Any, known: re.Pattern[str] | None) -> Any:
     if isinstance(value, str):
-        return mask(value)
+        return _masked(value, known)
     if isinstance(value, Mapping):
         return {
-            mask(key) if isinstance(key, str) else key: MASK
-            if isinstance(item, str) and item and isinstance(key, str) and is_secret_key(key)
-            else masked(item)
+            _walked(key, known): MASK
+            if isinstance(item, str) and item and is_secret_key(str(key))
+            else _walked(item, known)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [masked(item) for item in value]
+        return [_walked(item, known) for item in value]
     return value
 
 
