@@ -62,7 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folders = [str(Path(audited.__file__).parent), os.environ.get("PYTHONPATH", "")]
     if folders[0] not in folders[1].split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
-    sys.addaudithook(audited.hook)
+    # A process of xdist has imported it at its start; two hooks would tell everything twice.
+    if getattr(sys.modules.get("sitecustomize"), "__file__", None) != audited.__file__:
+        sys.addaudithook(audited.hook)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -27,7 +27,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_unpickling_by_our_code_is_caught(report: Path) -> None:
-    with pytest.raises(audited.ForbiddenError, match=r"engine/made_up\.py:1 unpickles pathlib"):
+    with pytest.raises(RuntimeError, match=r"engine/made_up\.py:1 unpickles pathlib"):
         run_as_ours(UNPICKLES)
     assert "unpickles" in report.read_text()
 
@@ -43,7 +43,7 @@ def test_torch_load_by_our_code_is_caught(weights_only: bool, report: Path, tmp_
 
     file = tmp_path / "weights.any"
     torch.save({"a": torch.zeros(2)}, file)
-    with pytest.raises(audited.ForbiddenError, match=r"torch\.load"):
+    with pytest.raises(RuntimeError, match=r"torch\.load"):
         run_as_ours(f"import torch; torch.load({str(file)!r}, weights_only={weights_only})")
 
 
@@ -56,5 +56,5 @@ def test_process_that_a_test_starts_is_watched_too(report: Path, tmp_path: Path)
 
 
 def test_secret_among_the_words_of_a_process_is_caught(report: Path) -> None:
-    with pytest.raises(audited.ForbiddenError, match="a secret among its words"):
+    with pytest.raises(RuntimeError, match="a secret among its words"):
         subprocess.run(["true", os.environ[audited.PLANTED]])
