@@ -46,7 +46,7 @@ def make(row: Row, total: int, done: dict[str, Any], save: Any) -> dict[str, Any
     """Trials of ``row`` up to ``total``, added to what is ``done``; ``save`` after each."""
     failures, figures = list(done.get("failures", [])), dict(done.get("figures", {}))
     started, first = time.monotonic(), int(done.get("trials", 0))
-    for number in range(first, total):
+    for number in range(first, total, row.batch):
         with tempfile.TemporaryDirectory(prefix=f"faults-{row.name}-") as folder:
             try:
                 outcome = row.trial(number, Path(folder))
@@ -57,10 +57,11 @@ def make(row: Row, total: int, done: dict[str, Any], save: Any) -> dict[str, Any
             print(f"{row.name} {number}: {outcome.problem}", flush=True)
         for name, value in outcome.figures.items():
             figures.setdefault(name, []).append(round(float(value), 4))
-        done = {"trials": number + 1, "failures": failures, "figures": figures}
+        made = number + row.batch
+        done = {"trials": made, "failures": failures, "figures": figures}
         save(done)
-        seconds = (time.monotonic() - started) / (number + 1 - first) * (total - number - 1)
-        sys.stderr.write(f"\r{row.name} {number + 1}/{total}, {seconds / 60:.1f} min left ")
+        seconds = (time.monotonic() - started) / (made - first) * max(0, total - made)
+        sys.stderr.write(f"\r{row.name} {made}/{total}, {seconds / 60:.1f} min left ")
     sys.stderr.write("\n")
     return done
 

@@ -446,7 +446,7 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
         )
     try:
         return keys, yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(
             "the value is not valid YAML", where=f"--set {one_line(override)}"
         ) from error

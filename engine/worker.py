@@ -32,6 +32,7 @@ from engine.runs.home import home
 from engine.runs.launcher import PROBE_OPTION, hold_device
 from engine.runs.notify import Notifier
 from engine.runs.store import EventStore
+from engine.secrets import guard_process
 from engine.task import Json
 from engine.text import one_line
 from engine.training.control import Control, StopRequestedError
@@ -327,6 +328,7 @@ def _who(config: RunConfig) -> dict[str, Json]:
 
 
 def _run() -> int:
+    guard_process()
     path, options = Path(sys.argv[1]), sys.argv[2:]
     if PROBE_OPTION not in options:
         return main(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from engine.runs.curves import VALIDATION
 from engine.runs.history import History
+from engine.text import one_line
 
 REWARD = "reward"
 COMPONENTS = "components"
@@ -85,7 +86,7 @@ def choice(history: History, name: str) -> Choice:
     point_bounds = tuple(_sibling(series, points, end) for end in _BOUNDS)
     return Choice(
         name,
-        _LABELS.get(name, metric),
+        _LABELS.get(name) or one_line(metric, 60),
         (metric,),
         bounds=(low, high) if low and high else None,
         count=count,

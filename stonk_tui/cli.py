@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import traceback
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -17,28 +16,47 @@ import typer
 from typer.core import TyperGroup
 
 from engine.errors import RunFailedError, UserError
-from stonk_tui.commands.output import note
+from engine.text import one_line
+from stonk_tui.commands.output import note, safe, show_traceback
 
 
 class _Program(TyperGroup):
     """Turn what a command raises into one line and an exit code, whoever runs it."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().make_context(*args, **extra)
+        except typer.TyperException as error:
+            _clean(error)
+            raise
+
     # The context's type is private to typer.
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
+        except typer.TyperException as error:
+            _clean(error)
+            raise
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001
             debug = ctx.params.get("debug", False)
             if debug:
-                traceback.print_exc()
+                show_traceback(error)
             if isinstance(error, UserError | RunFailedError):
                 note(str(error))
                 raise typer.Exit(error.exit_code) from None
             hint = "" if debug else "; run again with --debug for the traceback"
-            note(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
+            note(f"{type(error).__name__}: {one_line(str(error), 300)}{hint}")
             raise typer.Exit(1) from None
+
+
+def _clean(error: typer.TyperException) -> None:
+    """What is wrong with the words that were typed: typer prints it with these words in it."""
+    message = getattr(error, "message", "")
+    # Help has colours of its own.
+    if message and type(error).__name__ != "NoArgsIsHelpError":
+        error.message = safe(message)
 
 
 app = typer.Typer(

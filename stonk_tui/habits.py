@@ -4,8 +4,10 @@ Apart from the runs that it shows; `stonk_tui.app` adds those.
 """
 
 import os
+import traceback
 from collections.abc import Sequence
 
+from rich.text import Text
 from textual import events
 from textual.actions import SkipAction
 from textual.app import App
@@ -16,6 +18,7 @@ from textual.filter import LineFilter
 from engine.errors import UserError
 from engine.text import one_line
 from stonk_tui import actions
+from stonk_tui.commands.output import safe
 from stonk_tui.driver import TerminalDriver
 from stonk_tui.keymap import Keymap, display
 from stonk_tui.screens.base import CockpitScreen
@@ -66,6 +69,14 @@ class Habits(App[None]):
     def on_mount(self) -> None:
         for problem in self._problems:
             self.notify(problem, title="settings", severity="warning", markup=False, timeout=12)
+
+    def _fatal_error(self) -> None:
+        # Textual's own shows the variables of every frame, which may hold secrets, and words of a
+        # model as they came.
+        self.bell()
+        told = "".join(traceback.format_exception(self._exception))
+        self._exit_renderables.append(Text(safe(told)))
+        self._close_messages_no_wait()
 
     # --- looks
 

@@ -74,6 +74,8 @@ def load(file: Path) -> Loaded:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return Loaded(Settings(), (_syntax_problem(file, error),))
+    except (RecursionError, ValueError) as error:
+        return Loaded(Settings(), (one_line(f"{file}: {_too_much(error)}"),))
     problems: list[str] = []
 
     def blame(field: tuple[str, ...], what: str) -> None:
@@ -108,6 +110,8 @@ def change(file: Path, name: str, value: str) -> None:
         raise UserError(_syntax_problem(file, error), fix="mend it first") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"settings cannot be kept: {error}", where=str(file)) from error
+    except (RecursionError, ValueError) as error:
+        raise UserError(_too_much(error), where=str(file), fix="mend it first") from error
 
 
 def line_of(text: str, field: tuple[str, ...]) -> int | None:
@@ -139,6 +143,13 @@ def _syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> str:
     if place is None:
         return one_line(f"{file}: {words}")
     return one_line(f"{file}:{place.group(1)}: {words[: place.start()]}")
+
+
+def _too_much(error: RecursionError | ValueError) -> str:
+    """What is wrong with a file that is TOML, and that Python still cannot read."""
+    if isinstance(error, RecursionError):
+        return "too many brackets inside one another"
+    return "a number has too many digits"
 
 
 def _without_wrong(values: dict[str, Any], blame: Any) -> dict[str, Any]:

@@ -1,10 +1,17 @@
-"""Shared fixtures: a home for every test; the converted model is made once a machine."""
+"""Shared fixtures: a home for every test; the converted model is made once a machine.
+
+An audit hook watches the whole suite, see ``tests.audited``.
+"""
 
 import os
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.audited import sitecustomize as audited
 
 # Before torch is imported: spinning threads starve the worker processes that tests start.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
@@ -14,6 +21,8 @@ from engine.policy.embedded import default_cache_dir, ensure_embedded_model
 # Read before any test changes the environment. Converting takes long enough that
 # repeated suites share the person's own cache.
 _SHARED_CACHE = default_cache_dir()
+
+_AUDIT_REPORT = pytest.StashKey[Path]()
 
 _LEAKING = (
     "NO_COLOR",
@@ -40,6 +49,33 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("COLORTERM", "truecolor")
     for name in _LEAKING:
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch this process, and through the environment all that tests start, xdist's included."""
+    if audited.REPORT not in os.environ:
+        handle, report = tempfile.mkstemp(prefix="stonk-tui-audit-")
+        os.close(handle)
+        os.environ[audited.REPORT] = report
+        config.stash[_AUDIT_REPORT] = Path(report)
+    os.environ[audited.PLANTED] = "planted-Secret/0123456789"
+    folders = [str(Path(audited.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    if folders[0] not in folders[1].split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    # A process of xdist has imported it at its start; two hooks would tell everything twice.
+    if getattr(sys.modules.get("sitecustomize"), "__file__", None) != audited.__file__:
+        sys.addaudithook(audited.hook)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session for what a process that a test started was caught at."""
+    if (report := session.config.stash.get(_AUDIT_REPORT, None)) is None:
+        return
+    if caught := report.read_text(encoding="utf-8"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        sys.stderr.write(f"\nforbidden, see tests/audited:\n{caught}")
+    report.unlink()
+    del os.environ[audited.REPORT]
 
 
 @pytest.fixture(scope="session")

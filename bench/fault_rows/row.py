@@ -31,6 +31,9 @@ class Row:
     """Make trial number ``n`` (its seed) in an empty folder that is removed afterwards."""
     verdict: Callable[[Mapping[str, Sequence[float]]], str] | None = None
     """What the figures of all trials together fail to hold, in one line; empty where they hold."""
+    batch: int = 1
+    """Trials that one call makes, from ``n`` on: some are so quick that a folder each would take
+    longer. One problem says how many of them failed in its words."""
 
 
 def bound(failures: int, trials: int) -> str:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from engine.config import ModelConfig
 from engine.errors import UserError
 from engine.policy import attention, gradient_checkpointing
+from engine.text import one_line
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SIXTEEN_BIT_SHARE = 0.4
@@ -47,11 +48,17 @@ def load_base_model(folder: Path, config: ModelConfig, device: torch.device) -> 
             device_map={"": device},
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load the base model: {first_line}", where=str(folder)) from error
+        # Of the first line alone, which says what is wrong; names in it are the model's own.
+        reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__, 300)
+        raise UserError(
+            f"cannot load the base model: {reason}", where=one_line(str(folder))
+        ) from error
     if quantize:
         _keep_trainable_on_cpu(model)
     if config.gradient_checkpointing:

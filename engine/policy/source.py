@@ -108,6 +108,12 @@ def check_model_folder(folder: Path) -> None:
                 "this model brings code of its own (auto_map), which is never run",
                 where=f"{where}/{name}",
             )
+    if code := next(folder.glob("*.py"), None):
+        raise UserError(
+            "this model brings code of its own, which is never run",
+            where=f"{where}/{one_line(code.name, 80)}",
+            fix="if you trust the rest of it, remove that file",
+        )
     if missing := _missing_files(folder):
         raise UserError(f"{one_line(missing)} is missing", where=where)
 

@@ -22,8 +22,8 @@ from engine.text import one_line
 VERB = "probe"
 MAX_SAMPLES = 64
 MAX_CHECKPOINTS = 4
-MAX_BYTES = 192 * 1024
-"""Of a request as JSON; the control socket takes frames of 256 KiB."""
+MAX_BYTES = 60 * 1024
+"""Of a request as JSON; the control socket takes frames of 64 KiB."""
 
 Style = Literal["full", "compact", "brief", "masked"]
 Price = Annotated[float, Field(gt=0, lt=1e9)]

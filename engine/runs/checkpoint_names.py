@@ -57,7 +57,7 @@ def resolve(text: str, run: RunDirectory | None = None) -> NamedCheckpoint:
         return NamedCheckpoint(BASE, None, run)
     name = _in_run(text, run)
     folder = run.checkpoints / name
-    if not folder.is_dir():
+    if not _is_own_folder(folder):
         known = names(run)
         raise UserError(
             f"run {run.id} has no checkpoint {name}",
@@ -77,7 +77,11 @@ def names(run: RunDirectory) -> list[str]:
     """Checkpoint names of a run by step, oldest first."""
     if not run.checkpoints.is_dir():
         return []
-    found = [path.name for path in run.checkpoints.iterdir() if FOLDER.fullmatch(path.name)]
+    found = [
+        path.name
+        for path in run.checkpoints.iterdir()
+        if FOLDER.fullmatch(path.name) and _is_own_folder(path)
+    ]
     return sorted(found, key=step_of)
 
 
@@ -99,6 +103,11 @@ def sha256(path: Path) -> str:
     """Hexadecimal digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Not a link: rotating or setting it aside would then touch what lies elsewhere."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _looks_like_path(text: str) -> bool:

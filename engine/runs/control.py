@@ -13,9 +13,10 @@ import re
 import socket
 import struct
 import threading
+import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,20 @@ from engine.text import one_line
 
 VERBS = ("pause", "resume", "checkpoint", "stop", "set", "probe", "evaluate", "interrupt")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_FRAME_BYTES = 256 * 1024
-_TIMEOUT_SECONDS = 5.0
+FRAME_BYTES = 64 * 1024
+"""Of one frame, with the end of its line."""
+TIMEOUT_SECONDS = 5.0
+"""For one frame, from its first byte awaited to its last, and for the answer to it."""
+MAX_CONNECTIONS = 16
+"""Served at once; more have to wait in the queue of the socket."""
+_PENALTY_SECONDS = 0.05
+"""Waited before a refusal, and a part of it after each connection, so that whoever sends nothing
+else, as fast as the system allows, does not take the interpreter from training."""
+_QUEUE = 128
+"""Connections that wait to be served; one more is turned away at once by the system."""
+_NOT_OURS = {"ok": False, "message": "not your run"}
+_MAX_DEPTH = 16
+"""Of braces and brackets inside one another; a command has six."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,8 @@ class ControlServer:
             self._socket.bind(str(path))
         finally:
             os.umask(previous)
-        self._socket.listen(8)
+        self._socket.listen(_QUEUE)
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         threading.Thread(target=self._accept, name="control-socket", daemon=True).start()
 
     def close(self, because: str = "the run has ended") -> None:
@@ -109,30 +123,41 @@ class ControlServer:
 
     def _accept(self) -> None:
         while True:
+            # Every connection ends within some seconds unless it says something, so there will
+            # be a free place.
+            self._free.acquire()
             try:
                 connection, _ = self._socket.accept()
+            except ConnectionAbortedError:
+                self._free.release()
+                continue
             except OSError:
                 # Closed by close(): the only way this thread ends.
                 return
             threading.Thread(
                 target=self._serve, args=(connection,), name="control-client", daemon=True
             ).start()
+            time.sleep(_PENALTY_SECONDS / MAX_CONNECTIONS)
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(_TIMEOUT_SECONDS)
-            is_ours = _peer_uid(connection) in (os.getuid(), 0)
-            for frame in _frames(connection):
-                # A refusal sent before the frame is read would be lost: closing a unix
-                # socket that holds unread bytes resets it, and the sender sees only that.
-                if not is_ours:
-                    _send(connection, {"ok": False, "message": "not your run"})
-                    return
-                _send(connection, self._receive(frame))
+        try:
+            with connection, contextlib.suppress(OSError):
+                is_ours = _peer_uid(connection) in (os.getuid(), 0)
+                for frame in _frames(connection):
+                    # A refusal sent before the frame is read would be lost: closing a unix
+                    # socket that holds unread bytes resets it, and the sender sees only that.
+                    reply = self._receive(frame) if is_ours else dict(_NOT_OURS)
+                    if not reply["ok"]:
+                        time.sleep(_PENALTY_SECONDS)
+                    _send(connection, reply)
+                    if not is_ours:
+                        return
+        finally:
+            self._free.release()
 
     def _receive(self, frame: bytes) -> dict[str, object]:
         try:
-            request = json.loads(frame)
+            request = _parsed(frame)
             identifier, verb = request["id"], request["verb"]
             payload = request.get("payload", {})
             valid = bool(_IDENTIFIER.fullmatch(identifier)) and verb in VERBS
@@ -195,7 +220,7 @@ def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None)
     """
     identifier = uuid.uuid4().hex
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.settimeout(_TIMEOUT_SECONDS)
+    client.settimeout(TIMEOUT_SECONDS)
     try:
         with client:
             client.connect(str(run.socket))
@@ -227,16 +252,41 @@ def _send(connection: socket.socket, message: dict[str, object]) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
 
 
+def _parsed(frame: bytes) -> Any:
+    """The JSON in ``frame``.
+
+    Raises:
+        ValueError: it is none, or nests so deep that whoever walks through it might not end.
+        RecursionError: it nests deeper still.
+    """
+    value = json.loads(frame)
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inside = [item for item in level if isinstance(item, dict | list)]
+        level = [part for item in inside for part in _parts(item)]
+        if not level:
+            return value
+    raise ValueError("too many levels")
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
 def _frames(connection: socket.socket) -> Iterator[bytes]:
-    """Lines of at most 256 KiB; a longer one ends the conversation."""
+    """Lines of at most 64 KiB, each within 5 s; any other ends the conversation."""
     buffer = b""
     while True:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while b"\n" not in buffer:
-            if len(buffer) > _FRAME_BYTES:
+            if len(buffer) >= FRAME_BYTES:
                 return
-            chunk = connection.recv(4096)
+            # One byte now and then would keep a connection, were each of them given 5 s.
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = connection.recv(FRAME_BYTES - len(buffer))
             if not chunk:
                 return
             buffer += chunk
         frame, _, buffer = buffer.partition(b"\n")
+        connection.settimeout(TIMEOUT_SECONDS)
         yield frame

@@ -34,6 +34,7 @@ from engine.config import SCHEMA_VERSION, RunConfig
 from engine.errors import UserError
 from engine.runs.durable import fsync_directory, write_atomically
 from engine.runs.home import runs_directory, socket_directory
+from engine.secrets import refuse
 from engine.text import one_line
 
 LOCK_PATIENCE_SECONDS = 3.0
@@ -99,7 +100,13 @@ class RunDirectory:
         try:
             text = file.read_text(encoding="utf-8")
             values, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise UserError(
+                f"not valid YAML: {one_line(str(error.problem))}", where=f"{file}:{line}"
+            ) from error
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+            # A date that there is not is a ValueError.
             raise UserError("cannot read the run's configuration", where=str(file)) from error
         if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
             raise UserError("this is not a run's configuration", where=str(file))
@@ -118,7 +125,12 @@ class RunDirectory:
         )
 
     def write_config(self, config: RunConfig) -> None:
-        """Freeze ``config`` as this run's."""
+        """Freeze ``config`` as this run's.
+
+        Raises:
+            UserError: it holds a secret of the environment.
+        """
+        refuse(config.model_dump(), "")
         values = {"schema": SCHEMA_VERSION, "config": config.model_dump()}
         write_atomically(self.path / "run.yaml", yaml.safe_dump(values, sort_keys=False))
 

@@ -387,9 +387,10 @@ class History:
 
     def _take(self, step: int, metrics: Mapping[str, float | None]) -> None:
         # Written out: a long run has half a million values, and is folded while a person waits.
+        # Null is unknown; anything else that is no number no worker of ours has written.
         newest, series = self.metrics, self.series
         for name, value in metrics.items():
-            if value is not None:
+            if type(value) is float or type(value) is int:
                 newest[name] = value
                 one = series.get(name)
                 if one is None:

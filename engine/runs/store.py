@@ -26,6 +26,7 @@ from engine.errors import UserError
 from engine.runs import curves, disk
 from engine.runs.disk import Ballast
 from engine.runs.history import TRAINING_KINDS
+from engine.secrets import mask, masked
 from engine.task import ComponentScore, Json
 from engine.text import escape_surrogates
 
@@ -128,7 +129,7 @@ class EventStore:
                 if record.group not in prompts:
                     prompts[record.group] = db.execute(
                         "INSERT INTO prompts (text, subject) VALUES (?, ?)",
-                        (escape_surrogates(record.prompt), _dump(record.subject)),
+                        (_text(record.prompt), _dump(record.subject)),
                     ).lastrowid
                 components = [vars(component) for component in record.components]
                 db.execute(
@@ -141,7 +142,7 @@ class EventStore:
                         record.group,
                         record.sample,
                         prompts[record.group],
-                        escape_surrogates(record.completion),
+                        _text(record.completion),
                         record.tokens,
                         record.finished,
                         record.reward,
@@ -209,8 +210,10 @@ class EventStore:
     def command(self, identifier: str, verb: str, args: Mapping[str, Json]) -> bool:
         """Persist a command durably; False when its id is known already."""
 
+        # Here, so that what cannot be written is refused to its sender and breaks no store.
+        row = (identifier, time.time(), verb, _dump(args))
+
         def insert(db: sqlite3.Connection) -> bool:
-            row = (identifier, time.time(), verb, _dump(args))
             cursor = db.execute(
                 "INSERT OR IGNORE INTO commands (id, time, verb, args) VALUES (?, ?, ?, ?)", row
             )
@@ -243,7 +246,7 @@ class EventStore:
         def update(db: sqlite3.Connection) -> None:
             db.execute(
                 "UPDATE commands SET answered = 1, ok = ?, answer = ? WHERE id = ?",
-                (ok, escape_surrogates(message), identifier),
+                (ok, _text(message), identifier),
             )
             insert(db)
 
@@ -397,8 +400,14 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _text(text: str) -> str:
+    """``text`` as SQLite can keep it, without secrets."""
+    return escape_surrogates(mask(text))
+
+
 def _dump(value: Any) -> str:
-    """Compact JSON; NaN and infinities, which JSON does not have, become null."""
+    """Compact JSON without secrets; NaN and infinities, which JSON does not have, become null."""
+    value = masked(value)
     try:
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except ValueError:

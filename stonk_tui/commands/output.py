@@ -2,28 +2,46 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from engine.secrets import mask, masked
 from engine.text import sanitize
 
 
 def say(text: str = "") -> None:
     """One or more lines on stdout, at once visible to whoever reads a pipe."""
-    sys.stdout.write(sanitize(text) + "\n")
+    sys.stdout.write(safe(text) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """A line beside the output proper: warnings, errors, hints."""
     sys.stdout.flush()
-    sys.stderr.write(f"stonk-tui: {sanitize(text)}\n")
+    sys.stderr.write(safe(f"stonk-tui: {text}") + "\n")
     sys.stderr.flush()
 
 
-def say_json(value: Any) -> None:
-    """``value`` as JSON in plain ASCII, so that no terminal obeys what a text holds."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+def show_traceback(error: BaseException) -> None:
+    """Where ``error`` came from, beside the output proper."""
+    sys.stdout.flush()
+    sys.stderr.write(safe("".join(traceback.format_exception(error))))
+    sys.stderr.flush()
+
+
+def say_json(value: Any, *, indent: int | None = 2) -> None:
+    """``value`` as JSON in plain ASCII, so that no terminal obeys what a text holds.
+
+    A text in it is whole, however long: a program reads it.
+    """
+    sys.stdout.write(json.dumps(masked(value), indent=indent) + "\n")
+    sys.stdout.flush()
+
+
+def safe(text: str) -> str:
+    """``text`` as it may be shown: nothing in it is obeyed, and nothing in it is secret."""
+    return sanitize(mask(text))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,6 @@
 """``probe``: ask checkpoints about one example, and print what they say."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from engine.probe.request import ProbeRequest, Wanted
 from engine.runs import checkpoint_names, directory
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
-from stonk_tui.commands.output import say
+from stonk_tui.commands.output import say, say_json
 from stonk_tui.commands.progress import Progress, progress_display
 
 _COMPLETION = 60
@@ -63,7 +62,7 @@ def probe(
     if as_json:
         for one in answer["answers"]:
             # One object a line: whoever asks one checkpoint reads one object.
-            say(json.dumps(_shown(answer, one)))
+            say_json(_shown(answer, one), indent=None)
     else:
         say(text(answer))
 

@@ -15,7 +15,7 @@ from textual.color import Color
 from textual.content import Content
 from textual.filter import LineFilter
 
-from engine.text import one_line, sanitize
+from engine.text import one_line, sanitize, without_excess_marks
 
 MAX_CHARACTERS = 40_000
 MAX_LINE = 400
@@ -40,11 +40,11 @@ def line(text: object, style: str = "", *, limit: int = MAX_LINE) -> Content:
 
 
 class OutputFilter(LineFilter):
-    """Remove control characters and links from everything that is drawn."""
+    """Remove control characters, piles of marks and links from everything that is drawn."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [
-            Segment(_UNSAFE.sub("", text), _without_link(style))
+            Segment(without_excess_marks(_UNSAFE.sub("", text)), _without_link(style))
             for text, style, control in segments
             if not control
         ]

@@ -12,22 +12,18 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textual._context import active_app
 from textual.content import Content
 
-from engine.runs.directory import RunDirectory
-from engine.runs.history import History, LogLine
-from engine.runs.reader import Event, Rollout
-from engine.runs.replay import fold
+from engine.runs.history import LogLine
+from engine.runs.reader import Event
 from stonk_tui import announce, headless, widgets
+from stonk_tui.app import Cockpit
 from stonk_tui.commands import output
-from stonk_tui.feed import RunModel
-from stonk_tui.keymap import DEFAULT
 from stonk_tui.screens.log import tail
 from stonk_tui.widgets import chart
 from stonk_tui.widgets.banner import sentence
@@ -35,102 +31,23 @@ from stonk_tui.widgets.happenings import folded, words
 from stonk_tui.widgets.panel import Panel
 from stonk_tui.widgets.rollouts import rollout_row
 from stonk_tui.widgets.text import line, shown
-from tests.cockpit.test_untrusted_text import FORBIDDEN, HOSTILE
+from tests.cockpit.hostile import FORBIDDEN, PIECES, rollout_of, run_of, unsafe
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PIECES = [
-    *re.split(r"(?<=[\x07\\m\]\s])", HOSTILE),
-    *(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))),
-    *(chr(code) for code in (0x61C, *range(0x200E, 0x2010), *range(0x2028, 0x202F), 0xD800)),
-    "[",
-    "]",
-    "[/]",
-    "$x",
-    "漢字",
-    "e\u0301",
-    "\U0001f468\u200d\U0001f469",
-]
 TEXT = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=12).map("".join)
 
 
-def run_of(text: str) -> RunModel:
-    """A run with ``text`` in every field that an event can fill."""
-    metrics = {"reward/total": 0.5, f"reward/{text}": 0.25, text: 1, "kl": text, "accuracy": text}
-    indicator = {"name": text, "value": text, "threshold": text, "on": text, "why": text}
-    known = {"streak": text, "needed": text}
-    names = ("reward", "accuracy", "reasoning", "settled", text)
-    payloads: list[tuple[str, dict[str, Any]]] = [
-        ("worker", {"pid": 1, "host": text, "device": text, "device_name": text}),
-        ("worker", {"model": text, "weights": {text: text, "format": 0.2}, "versions": {text: 1}}),
-        ("progress", {"task": text, "done": 1, "total": 2, "detail": text, "metrics": {"loss": 1}}),
-        ("notice", {"level": text, "text": text}),
-        ("command", {"id": text, "verb": text, "ok": False, "message": text}),
-        ("memory", {"phase": text, "unit": text, "old": text, "new": text}),
-        ("promotion", {"parent": text, "checkpoint": text, "reason": text}),
-        (
-            "step",
-            {
-                "metrics": metrics,
-                "seconds": {text: 1.0, "rollout": text},
-                "epoch": text,
-                "eta_seconds": text,
-                "milestones": [indicator | known | {"name": name} for name in names],
-                "power": text,
-            },
-        ),
-        ("validation", {"metrics": metrics, "power": text}),
-        ("super_saiyan", {"suggestion": text}),
-        ("checkpoint", {"name": text, "best": True, "validation_reward": text}),
-        (
-            "alarm",
-            {
-                "name": text,
-                "on": True,
-                "title": text,
-                "explanation": text,
-                "advice": text,
-                "value": text,
-                "threshold": text,
-            },
-        ),
-        ("state", {"state": "training", "detail": text}),
-        ("progress", {"task": text, "done": 1, "total": 2, "detail": text}),
-    ]
-    history = History()
-    events = [
-        Event(seq, 1, 1.0 * seq, kind, 1, payload)
-        for seq, (kind, payload) in enumerate(payloads, start=1)
-    ]
-    assert fold(history, events) == ""
-    name = text.replace("/", "").replace("\0", "") or "run"
-    return RunModel(
-        RunDirectory(Path("/nowhere") / name), history=history, promotion={"parent": text}
-    )
-
-
-def rollout_of(text: str) -> Rollout:
-    return Rollout(
-        id=1,
-        attempt=1,
-        step=1,
-        group=0,
-        sample=0,
-        completion=text,
-        tokens=1,
-        finished=True,
-        reward=0.5,
-        advantage=0.1,
-        prediction={"direction": text, "percent": text, "confidence": text, "reasoning": text},
-        components=(),
-        cited=(),
-        prompt=text,
-        subject={"ticker": text, "as_of": text, "actual_direction": text, "actual_percent": text},
-    )
+@pytest.fixture(autouse=True)
+def panels_have_an_app() -> Iterator[None]:
+    """Whose keys they show."""
+    token = active_app.set(Cockpit(None))
+    yield
+    active_app.reset(token)
 
 
 def assert_inert(content: Content, text: str) -> None:
-    assert not FORBIDDEN.search(content.plain), repr(content.plain)
+    assert unsafe(content.plain) == ""
     for span in content.spans:
         # A style is ours, never made of what was said.
         assert "app.quit" not in str(span.style)
@@ -151,8 +68,8 @@ def test_every_panel_makes_plain_text_of_any_text(
     panel: type[Panel], text: str, width: int, height: int
 ) -> None:
     view = run_of(text)
-    # The rollouts are a table: its rows are below. And a panel in no cockpit has no keys.
-    with contextlib.suppress(NotImplementedError), patch.object(Panel, "keymap", DEFAULT):
+    with contextlib.suppress(NotImplementedError):
+        # The rollouts are a table: its rows are below.
         for content in panel(id="x").draw(view, width, height):
             assert_inert(content, text)
     if hasattr(panel, "folded"):

@@ -21,21 +21,13 @@ from textual.widgets import Button, Input
 
 from engine.config import RunConfig
 from engine.runs.store import RolloutRecord
-from engine.task import ComponentScore, Json
+from engine.task import Json
 from stonk_tui.screens.log import tail
 from stonk_tui.widgets.text import OutputFilter, line, shown
-from tests import evaluated, recorded
+from tests import recorded
 from tests.cockpit.helpers import cockpit, opened, settle, text_of, until
+from tests.cockpit.hostile import FORBIDDEN, HOSTILE, hostile_run
 
-HOSTILE = (
-    "[/INST][/think][b]BOLD[/b][@click=app.quit]quit[/] "
-    "\x1b]52;c;aGFja2Vk\x07\x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b31m\x9d52;c;eA==\x9c "
-    "\u202eesrever\u202c \u2066x\u2069 \u200f \u061c \x00\x08\x7f\r \u2028\u2029 "
-    "\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\"
-)
-FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 SCREENS: dict[str, tuple[str, ...]] = {
     "train": (),
     "every panel zoomed": (),
@@ -51,103 +43,6 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "probe": ("g", "b"),
     "evaluate": ("e",),
 }
-
-
-def _hostile_run() -> recorded.Recording:
-    recording = recorded.new_run()
-    store = recording.store
-    recording.starts(device=HOSTILE, device_name=HOSTILE)
-    store.event(
-        "worker",
-        {
-            "model": HOSTILE,
-            "max_steps": 40,
-            "weights": {"format": 0.2, HOSTILE: 0.5},
-            "host": HOSTILE,
-        },
-    )
-    store.event("notice", {"level": "error", "text": HOSTILE})
-    store.event("notice", {"level": HOSTILE, "text": HOSTILE})
-    store.event("command", {"id": "1", "verb": HOSTILE, "ok": False, "message": HOSTILE})
-    recording.warms_up(2)
-    store.event("state", {"state": "training", "detail": HOSTILE})
-    recording.trains(2)
-    prediction = {"direction": HOSTILE, "percent": HOSTILE, "confidence": HOSTILE}
-    store.rollouts(
-        3,
-        [
-            RolloutRecord(
-                group=group,
-                sample=0,
-                prompt=HOSTILE * 3,
-                subject={
-                    "ticker": HOSTILE,
-                    "as_of": HOSTILE,
-                    "actual_direction": HOSTILE,
-                    "actual_percent": HOSTILE,
-                    "closes": [HOSTILE, 1.0, None, 2.0],
-                },
-                completion=HOSTILE * 5,
-                tokens=9,
-                finished=False,
-                reward=0.1,
-                advantage=0.0,
-                prediction=prediction | ({"reasoning": HOSTILE} if group else {"error": HOSTILE}),
-                components=(
-                    ComponentScore("format", 1.0, 0.2, HOSTILE),
-                    ComponentScore(HOSTILE, 0.5, 0.1, HOSTILE),
-                ),
-                cited=((0, 7), (30, 60)),
-            )
-            for group in range(2)
-        ],
-    )
-    store.event(
-        "step",
-        {
-            "metrics": {"reward/total": 0.4, f"reward/{HOSTILE}": 0.5, "kl": HOSTILE, HOSTILE: 1},
-            "seconds": {HOSTILE: 1.0, "rollout": HOSTILE, "train": 2.0},
-            "epoch": 0.1,
-            "milestones": [
-                {"name": HOSTILE, "value": HOSTILE},
-                {"name": "reward", "value": HOSTILE, "threshold": HOSTILE, "on": HOSTILE},
-                {"name": "accuracy", "why": HOSTILE, "streak": HOSTILE, "needed": HOSTILE},
-                {"name": "settled", "value": 1.0, "threshold": 2.0, "why": HOSTILE},
-            ],
-            "power": HOSTILE,
-        },
-        step=3,
-    )
-    store.event(
-        "alarm",
-        {
-            "name": HOSTILE,
-            "on": True,
-            "title": HOSTILE,
-            "explanation": HOSTILE * 3,
-            "advice": HOSTILE,
-            "value": HOSTILE,
-            "threshold": HOSTILE,
-        },
-        step=3,
-    )
-    store.event("super_saiyan", {"power": HOSTILE, "step": 3, "suggestion": HOSTILE}, step=3)
-    store.event("promotion", {"parent": HOSTILE, "checkpoint": HOSTILE, "reason": HOSTILE})
-    sample = {"completion": HOSTILE * 3, "error": HOSTILE, "direction": HOSTILE, "reward": HOSTILE}
-    answer = {"checkpoint": HOSTILE, "run": HOSTILE, "samples": [sample, HOSTILE], "vote": HOSTILE}
-    example = {"ticker": HOSTILE, "as_of": HOSTILE, "source": HOSTILE, "actual": HOSTILE}
-    store.event("probe", {"id": HOSTILE, "example": example, "answers": [answer, answer, HOSTILE]})
-    evaluated.write(recording.run, evaluated.hostile(HOSTILE))
-    evaluation = evaluated.event("done", source=HOSTILE, split=HOSTILE, message=HOSTILE)
-    store.event("evaluation", evaluation | {"verdicts": {HOSTILE: HOSTILE}, "accuracy": HOSTILE})
-    store.event("checkpoint", {"name": HOSTILE, "best": True, "validation_reward": None})
-    store.event("progress", {"task": HOSTILE, "done": 1, "total": 2, "detail": HOSTILE})
-    recording.closes()
-    recording.run.record_worker()
-    recording.run.log.write_bytes(
-        HOSTILE.encode("utf-8", "surrogatepass") + b"\xff\xfe\n\r\x1b[2Jx\n"
-    )
-    return recording
 
 
 def _assert_inert(app: App[None]) -> None:
@@ -167,7 +62,7 @@ def _assert_inert(app: App[None]) -> None:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=str)
 @pytest.mark.parametrize("name", SCREENS)
 async def test_hostile_text_is_inert_on_every_screen(name: str, size: tuple[int, int]) -> None:
-    recording = _hostile_run()
+    recording = hostile_run()
     app = cockpit(recording.run, message=HOSTILE)
     async with opened(app, size) as pilot:
         assert app.model is not None

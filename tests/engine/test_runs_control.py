@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from engine.runs.control import Command, ControlServer
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 from engine.runs.store import EventStore
+from tests.waiting import wait_for
 
 SECONDS = 10.0
 
@@ -161,6 +162,49 @@ def test_frame_without_end_is_cut_off(run: RunDirectory, server: ControlServer) 
         assert answer == b""
     control.send(run, "stop")
     assert server.commands.get(timeout=SECONDS).verb == "stop"
+
+
+def test_frame_of_the_greatest_size_is_taken_and_a_larger_one_not(
+    run: RunDirectory, server: ControlServer
+) -> None:
+    start, end = b'{"id": "b", "verb": "stop", "x": "', b'"}'
+    room = control.FRAME_BYTES - len(start + end) - 1
+    with connection(run) as client:
+        assert ask(client, start + b"x" * room + end)["ok"] is True
+    with connection(run) as client, suppress(ConnectionResetError, BrokenPipeError):
+        client.sendall(start + b"x" * (room + 1) + end + b"\n")
+        assert client.recv(1) == b""
+    assert server.commands.qsize() == 1
+
+
+def test_frame_that_comes_byte_by_byte_is_not_waited_for(
+    run: RunDirectory, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "TIMEOUT_SECONDS", 0.3)
+    with connection(run) as client:
+
+        def is_cut_off() -> bool:
+            try:
+                client.sendall(b"x")
+            except (ConnectionResetError, BrokenPipeError):
+                return True
+            return False
+
+        wait_for(is_cut_off, seconds=SECONDS)
+
+
+def test_connections_that_say_nothing_make_way(
+    run: RunDirectory, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "TIMEOUT_SECONDS", 0.3)
+    with ExitStack() as stack:
+        for _ in range(control.MAX_CONNECTIONS + 4):
+            stack.enter_context(connection(run))
+        wait_for(lambda: threading.active_count() > control.MAX_CONNECTIONS, seconds=SECONDS)
+        with connection(run) as client:
+            assert ask(client, b'{"id": "b", "verb": "stop"}')["ok"] is True
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("control-client") <= control.MAX_CONNECTIONS
 
 
 def test_other_users_are_turned_away(

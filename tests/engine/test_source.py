@@ -94,6 +94,7 @@ BAD_FOLDERS = {
         '{"model_type": "qwen2", "auto_map": {"AutoModel": "evil.Model"}}',
         r"config\.json: this model brings code of its own",
     ),
+    "code beside it": ("modeling_evil.py", "raise SystemExit", "code of its own, which is never"),
     "code in the tokenizer": ("tokenizer_config.json", '{"auto_map": {}}', "code of its own"),
     "no tokenizer": ("tokenizer.json", None, r"tokenizer\.json is missing"),
     "no weights in safetensors": (
