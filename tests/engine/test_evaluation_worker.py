@@ -20,6 +20,8 @@ from tests import evaluations
 from tests.waiting import wait_for
 
 pytest.importorskip("engine.evaluation.report")
+pytestmark = pytest.mark.slow
+SECONDS = 180.0
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,7 @@ def _report(folder: Path) -> dict[str, Any]:
 def test_a_run_in_training_is_evaluated_between_two_steps_and_goes_on(tmp_path: Path) -> None:
     endless = ["schedule.max_steps=100000", "schedule.eval_every=100000", "warmup.steps=0"]
     run = launcher.launch(with_overrides(evaluations.make_config(tmp_path), endless))
-    wait_for(lambda: checkpoints(run))
+    wait_for(lambda: checkpoints(run), SECONDS)
     drafts: list[Mapping[str, Any]] = []
     wanted = request.build(checkpoints=("last",), examples=12)
     folder = client.evaluate(run, wanted, drafts=drafts.append)
@@ -90,9 +92,9 @@ def test_a_worker_that_is_killed_or_told_to_stop_leaves_what_the_next_one_goes_o
         before = evaluations.count(begun.folder)
         asking = threading.Thread(target=ask)
         asking.start()
-        wait_for(lambda: evaluations.count(begun.folder) > before)
+        wait_for(lambda: evaluations.count(begun.folder) > before, SECONDS)
         disturb()
-        asking.join(60)
+        asking.join(SECONDS)
         return said[0]
 
     def kill() -> None:
