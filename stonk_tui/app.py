@@ -353,8 +353,11 @@ class Cockpit(Habits):
             ConfirmScreen(
                 Content.assemble("Stop ", run, "?"), explanation, "stop it", "let it go on"
             ),
-            lambda confirmed: self._send_command(meant.run, "stop") if confirmed else None,
+            lambda confirmed: self._stop(meant.run) if confirmed else None,
         )
+
+    def _stop(self, run: RunDirectory) -> None:
+        self._send_command(run, "stop")
 
     def do_promote(self) -> None:
         # Imported when first needed, like everything that only few openings need.

@@ -30,7 +30,7 @@ class TerminalDriver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=Size(*size) if size else None)
-        self._file = _LastingFile(self._file)  # type: ignore[assignment]
+        self._file = _LastingFile(self._file)  # type: ignore[assignment, arg-type]
 
     def _sigcont_application(self, *_: int | FrameType | None) -> None:
         if self._must_signal_resume:

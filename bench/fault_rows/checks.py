@@ -8,7 +8,7 @@ from typing import Any
 from bench.fault_rows.sender import Sent
 from bench.fault_rows.tiny_runs import Row
 from engine.config import RunConfig
-from engine.runs import checkpoint_names
+from engine.runs import checkpoint_names, manifest
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 from engine.runs.status import read_history
@@ -119,7 +119,7 @@ def _wrong_checkpoints(run: RunDirectory) -> Iterator[str]:
     """Folders that are damaged, or that the log does not tell of, or the other way round."""
     history, names = read_history(run), checkpoint_names.names(run)
     for name in names:
-        if damage := checkpoint_names.damage(run.checkpoints / name):
+        if damage := manifest.damage(run.checkpoints / name):
             yield f"checkpoint {name}: {damage}"
     told = [point.name for point in history.checkpoints]
     if told != names:

@@ -9,7 +9,7 @@ import torch
 
 from engine.config import RunConfig
 from engine.policy.adapters import trainable_parameters
-from engine.runs import checkpoint_names
+from engine.runs import checkpoint_names, manifest
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import Ballast
@@ -144,6 +144,6 @@ class TinySession:
 def damaged(run: RunDirectory) -> str:
     """What is wrong with the first bad checkpoint of a run; empty where all are valid."""
     for name in checkpoint_names.names(run):
-        if problem := checkpoint_names.damage(run.checkpoints / name):
+        if problem := manifest.damage(run.checkpoints / name):
             return f"{name}: {problem}"
     return ""

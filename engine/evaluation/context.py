@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import UserError
 from engine.evaluation.request import EvaluationRequest
 from engine.runs.checkpoint_names import BASE
-from engine.runs.directory import write_atomically
+from engine.runs.durable import write_atomically
 from engine.text import one_line
 
 FILE = "evaluation.json"

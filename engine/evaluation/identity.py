@@ -10,9 +10,10 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.evaluation.context import Evaluated
-from engine.runs import checkpoint_names
+from engine.runs import checkpoint_names, manifest
 from engine.runs.checkpoint_names import ADAPTER, ADAPTER_CONFIG, BASE, NamedCheckpoint
-from engine.runs.directory import RunDirectory, fsync_file
+from engine.runs.directory import RunDirectory
+from engine.runs.durable import fsync_file
 from engine.runs.stage1 import read_facts
 from engine.text import one_line
 
@@ -37,7 +38,7 @@ def evaluated(
             _refuse_other_run(named, run, model)
             continue
         _refuse_other_base(named, run, model, base)
-        if named.run is not None and (problem := checkpoint_names.damage(named.folder)):
+        if named.run is not None and (problem := manifest.damage(named.folder)):
             raise UserError(
                 f"checkpoint {named.name} of run {named.run.id} is damaged "
                 f"({one_line(problem, 80)})",

@@ -33,7 +33,8 @@ from engine.policy.source import Progress, ensure_model
 from engine.rewards import choice
 from engine.runs import checkpoint_names
 from engine.runs.checkpoint_names import BASE
-from engine.runs.directory import RunDirectory, fsync_directory
+from engine.runs.directory import RunDirectory
+from engine.runs.durable import fsync_directory
 from engine.text import one_line
 
 _LIBRARIES = ("stonk-tui", "torch", "transformers", "numpy", "scikit-learn")

@@ -25,7 +25,7 @@ from engine.evaluation.document import Figure
 from engine.evaluation.performance import measure_all
 from engine.evaluation.summary import summarise
 from engine.evaluation.verdict import verdict
-from engine.runs.directory import fsync_directory, fsync_file
+from engine.runs.durable import fsync_directory, fsync_file
 from engine.text import one_line
 
 FILE = "report.json"

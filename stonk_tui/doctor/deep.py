@@ -21,7 +21,7 @@ from typing import Any
 from engine import config as configuration
 from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
-from engine.runs import checkpoint_names, launcher
+from engine.runs import checkpoint_names, launcher, manifest
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
 from engine.runs.status import status
@@ -140,7 +140,7 @@ def _judged(name: str, run: RunDirectory, killed_at: int, step: int) -> Finding:
     finally:
         reader.close()
     for one in checkpoint_names.names(run):
-        if problem := checkpoint_names.damage(run.checkpoints / one):
+        if problem := manifest.damage(run.checkpoints / one):
             return Finding(name, "error", f"checkpoint {one} is damaged: {problem}", _LOST)
     if step != _STEPS or steps != list(range(1, _STEPS + 1)):
         return Finding(name, "error", f"its steps are {steps} instead of 1 to {_STEPS}", _LOST)

@@ -18,7 +18,7 @@ from engine.config import RunConfig, with_overrides
 from engine.policy import rollout as sampling
 from engine.policy.adapters import POLICY, adapter_weights, freeze_reference
 from engine.policy.policy import Policy
-from engine.runs import checkpoint_names, directory, store
+from engine.runs import checkpoint_names, directory, manifest, store
 from engine.runs.checkpoint_names import ADAPTER
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
@@ -641,7 +641,7 @@ def test_a_save_that_finds_no_room_pauses_the_run_until_there_is_some(
     assert disk.left_over == []
     assert checkpoints.names(session.run)[-1] == "step-000004"
     assert [point.step for point in session.history().checkpoints][-1] == 4
-    assert all(not checkpoint_names.damage(path) for path in session.run.checkpoints.iterdir())
+    assert all(not manifest.damage(path) for path in session.run.checkpoints.iterdir())
 
 
 def test_another_error_of_a_save_is_not_taken_for_a_full_disk(
