@@ -393,6 +393,7 @@ ACTIONS: tuple[Action, ...] = (
         "evaluate",
         "Go to the evaluations of the run, and begin one there.",
         "train",
+        5,
         why_not=_no_run,
     ),
     Action("find_rollouts", "slash", "/", "filter", "Find rollouts among all of the run.", "train"),

@@ -23,6 +23,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "rollout": ("enter",),
     "log": ("g", "l"),
     "probe": ("g", "b"),
+    "evaluate": ("g", "e"),
 }
 """Keys from the train screen to the screen of each scope."""
 
