@@ -113,7 +113,8 @@ def text(report: Mapping[str, Any], folder: Path) -> str:
     for label, told in report["verdicts"].items():
         reasons = [one_line(str(reason), 300) for reason in told["reasons"]]
         lines += ["", f"{one_line(label, 80)}: {told['word']}", *(f"  {one}" for one in reasons)]
-    lines += ["", f"report  {one_line(str(folder / 'report.md'))}"]
+    where = one_line(str(folder))
+    lines += ["", f"report  {where}/report.html  (here: stonk-tui report {where})"]
     return "\n".join(lines)
 
 

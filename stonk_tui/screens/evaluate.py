@@ -353,10 +353,10 @@ class EvaluateScreen(CockpitScreen):
 
     @work(thread=True, exit_on_error=False, group="stop")
     def _stop(self, run: RunDirectory) -> None:
-        from engine.evaluation import stopping
+        from engine.evaluation import client
 
         try:
-            stopping.stop(run)
+            client.interrupt(run)
         except UserError as error:
             self.post_message(Stopped(run, in_words(error)))
         else:
