@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def grace(seconds: float, late: Callable[[], None]) -> Iterator[None]:
-    """Call ``late`` from a thread when the block lasts ``seconds`` longer than a SIGTERM.
+def grace(seconds: float, heard: Callable[[], None], late: Callable[[], None]) -> Iterator[None]:
+    """Call ``heard`` from a thread at a SIGTERM, and ``late`` where the block outlasts ``seconds``.
 
     Only in the main thread, and with a handler for the signal in place: without one it ends the
     process by itself.
@@ -26,6 +26,7 @@ def grace(seconds: float, late: Callable[[], None]) -> Iterator[None]:
     def wait() -> None:
         while numbers := receiver.recv(64):
             if signal.SIGTERM in numbers:
+                heard()
                 if not is_over.wait(seconds):
                     late()
                 return

@@ -96,7 +96,7 @@ def _work(run: RunDirectory) -> int:
 
             signal.signal(signal.SIGTERM, end)
             seconds = config.schedule.grace_seconds
-            stack.enter_context(grace(seconds, lambda: _end_now(run, store, seconds)))
+            stack.enter_context(grace(seconds, end, lambda: _end_now(run, store, seconds)))
             stack.enter_context(log_file.kept_short(run.log))
             stack.enter_context(hold_device(run, config.model.device))
             stack.enter_context(_watchdog(run, config, store, heartbeat))
@@ -143,6 +143,9 @@ def _watchdog(
     restarts = int(os.environ.get(_RESTARTS, "0"))
 
     def restart() -> None:
+        if heartbeat.is_ending:
+            # Another program would know nothing of the signal.
+            return
         store.flush()
         # The same process goes on as another program: its locks are released, its id stays.
         environment = {**os.environ, _RESTARTS: str(restarts + 1)}

@@ -67,8 +67,13 @@ class Heartbeat:
         if self._stop_reason is not None:
             raise StopRequestedError(self._stop_reason)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the worker was told to end."""
+        return self._stop_reason is not None
+
     def interrupt(self, reason: str) -> None:
-        """Let the next beat raise; safe to call from a signal handler."""
+        """Let the next beat raise; safe to call from a signal handler or another thread."""
         self._stop_reason = reason
 
     def _take_silence(self) -> None:

@@ -14,10 +14,14 @@ PROGRAM = """
 import ctypes, os, signal, sys, time
 from engine.grace import grace
 signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
+told = []
+def hear():
+    told.append(True)
+    print("told", flush=True)
 def late():
     print("late", flush=True)
     os._exit(1)
-with grace(float(sys.argv[2]), late):
+with grace(float(sys.argv[2]), hear, late):
     print("ready", flush=True)
     if sys.argv[1] == "deaf":
         # Deep in a library: no handler runs until the call returns.
@@ -27,6 +31,8 @@ with grace(float(sys.argv[2]), late):
         while time.monotonic() < end:
             libc.usleep(20_000_000)
     signal.sigwait([signal.SIGUSR1]) if sys.argv[1] == "waits" else None
+    while not told:
+        time.sleep(0.01)
 print("done", flush=True)
 """
 
@@ -50,6 +56,7 @@ def test_who_does_not_end_is_ended_when_the_grace_is_over(kind: str) -> None:
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=15)
     assert said.split()[-1] == "late"
+    assert "told" in said
     assert process.returncode == 1
     assert time.monotonic() - started > 0.3
 

@@ -196,6 +196,12 @@ def test_a_worker_begins_anew_as_the_same_process_at_most_three_times(
         restarts.append(restart is not None)
         if restart is not None:
             restart()
+    monkeypatch.delenv(worker._RESTARTS)
+    ending = Heartbeat()
+    ending.interrupt("the worker was told to end")
+    restart = worker._watchdog(run, config, store, ending)._restart
+    assert restart is not None
+    restart()
     store.close()
     assert restarts == [True, True, True, False]
     assert [call[2][worker._RESTARTS] for call in started] == ["1", "2", "3"]
