@@ -1,7 +1,6 @@
 """``eval``: evaluate checkpoints on days that they have not seen, and print what comes of it."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +15,13 @@ from engine.evaluation.intervals import wilson
 from engine.evaluation.request import EvaluationRequest
 from engine.runs.directory import RunDirectory
 from engine.text import one_line
+from stonk_tui.commands.evaluation_report import read
 from stonk_tui.commands.output import duration, note, say, say_json, table
 from stonk_tui.commands.probe import host, quiet_progress
 
 if TYPE_CHECKING:
     from engine.evaluation.preparation import Prepared
 
-REPORT = "report.json"
 _LINE_SECONDS = 10.0
 _FEW_ROWS = 100
 
@@ -52,27 +51,11 @@ def evaluate(
     _tell(run, prepared)
     if not prepared.is_finished:
         _predict(run, prepared)
-    report = read_report(prepared.folder)
+    report = read(prepared.folder)
     if as_json:
         say_json(report)
     else:
         say(text(report, prepared.folder))
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """The report of the evaluation in ``folder``.
-
-    Raises:
-        UserError: it has none.
-    """
-    where = one_line(str(folder / REPORT))
-    try:
-        values = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError("this evaluation has no readable report", where=where) from error
-    if not isinstance(values, dict):
-        raise UserError("this is not the report of an evaluation", where=where)
-    return values
 
 
 def text(report: Mapping[str, Any], folder: Path) -> str:

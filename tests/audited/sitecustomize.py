@@ -27,7 +27,8 @@ class ForbiddenError(RuntimeError):
 
 
 def _callers() -> list[FrameType]:
-    frame, found = sys._getframe(2), []
+    # From here on: while a program's own file is opened nobody has called.
+    frame, found = sys._getframe(), []
     while frame is not None:
         found.append(frame)
         frame = frame.f_back

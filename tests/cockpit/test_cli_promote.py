@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from engine.config import preset, with_overrides
 from engine.policy.adapters import put_adapter
-from engine.runs import directory, launcher, promotion, stage1
+from engine.runs import checkpoint_names, directory, launcher, manifest, promotion, stage1
 from engine.runs.directory import RunDirectory
 from engine.runs.status import status
 from engine.runs.store import EventStore
@@ -216,8 +216,13 @@ def trained(tmp_path: Path) -> RunDirectory:
     run = directory.create(with_overrides(preset("demo"), [f"model.id={model}"]))
     write_checkpoint(run, 10)
     folder = run.checkpoints / "step-000010"
-    (folder / "manifest.json").write_text('{"files": []}')
+    (folder / "manifest.json").unlink()
     save_whole_policy(tiny_policy().model, folder)
+    files = [
+        manifest.Entry(file.name, file.stat().st_size, checkpoint_names.sha256(file))
+        for file in folder.iterdir()
+    ]
+    (folder / "manifest.json").write_text(manifest.text(10, files))
     store = EventStore(run.database)
     store.event("worker", {"pid": 1, "dtype": "float32", "quantized": False})
     store.close()
