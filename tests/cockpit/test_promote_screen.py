@@ -209,7 +209,7 @@ async def test_run_without_a_usable_checkpoint_says_so_and_offers_nothing() -> N
     app = cockpit(recording.run, now=recording.now)
     async with opened(app) as pilot:
         await pilot.press("P")
-        await until(pilot, lambda: "is damaged: no readable manifest" in text_of(app))
+        await until(pilot, lambda: "is damaged: manifest.json is missing" in text_of(app))
         assert not _is_open(app, "start")
 
 
