@@ -29,7 +29,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from engine.config import SCHEMA_VERSION
-from engine.errors import NotFiniteError, RunFailedError
+from engine.errors import RunFailedError
 from engine.policy.adapters import POLICY, REFERENCE, adapter_weights, is_stack, load_adapter
 from engine.policy.policy import Policy
 from engine.policy.stack import whole_policy
@@ -85,7 +85,6 @@ def save(
 
     Raises:
         NoSpaceError: there is no room for it, or the disk does not take it; can be tried again.
-        NotFiniteError: weights or moments are not finite.
     """
     name = f"step-{step:06d}"
     final = run.checkpoints / name
@@ -291,20 +290,10 @@ def _contents(
     generator: torch.Generator,
     values: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    """The files of a checkpoint by name, its manifest left out.
-
-    Raises:
-        NotFiniteError: weights or moments are not finite.
-    """
+    """The files of a checkpoint by name, its manifest left out."""
     adapter, file = _beside(policy)
     beside = adapter_weights(policy.model, adapter)
     moments = _optimizer_tensors(optimizer)
-    trained = [*adapter_weights(policy.model, POLICY).values(), *beside.values(), *moments.values()]
-    if not all(bool(tensor.isfinite().all()) for tensor in trained):
-        raise NotFiniteError(
-            f"the weights after step {step} are not finite, and no checkpoint is made of them; go "
-            "on from the one before with a lower optimizer.learning_rate"
-        )
     state = {
         "schema": SCHEMA_VERSION,
         "step": step,
