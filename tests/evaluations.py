@@ -25,14 +25,20 @@ from engine.evaluation.hosting import Host
 from engine.evaluation.preparation import Prepared, prepare
 from engine.policy import attention
 from engine.policy.policy import Policy
-from engine.policy.stack import save_whole_policy
 from engine.rewards.choice import resolve
 from engine.runs import checkpoint_names, directory
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from tests import market_files
-from tests.tiny import policy_on, save_tiny_model, tiny_base, tiny_config, tiny_policy
+from tests.tiny import (
+    policy_on,
+    save_tiny_model,
+    save_whole_policy,
+    tiny_base,
+    tiny_config,
+    tiny_policy,
+)
 
 DAYS = 320
 TOLD: dict[str, Any] = {

@@ -38,7 +38,7 @@ _LIBRARIES = (
     "engine.policy.base_model",
     "engine.policy.embedded",
     "engine.policy.source",
-    "engine.probe.service",
+    "engine.service",
     "engine.training.dry_run",
     "engine.training.loop",
     "engine.training.warmup",

@@ -16,11 +16,10 @@ from engine.evaluation import ledger, logistic, market_files, overlap, request
 from engine.evaluation.store import PredictionStore
 from engine.market import planted, sampler, sources
 from engine.market.dataset import Dataset
-from engine.policy.stack import save_whole_policy
 from engine.runs import checkpoint_names, directory
 from engine.runs.directory import RunDirectory
 from tests import evaluations
-from tests.tiny import tiny_policy
+from tests.tiny import save_whole_policy, tiny_policy
 
 # ---------------------------------------------------------------------------
 # What is evaluated
