@@ -42,7 +42,11 @@ def _sql(statement: str) -> Callable[[RunDirectory], None]:
 
 
 def _rename_checkpoint(run: RunDirectory) -> None:
-    (run.checkpoints / "step-000002").rename(run.checkpoints / "step-000003")
+    folder = run.checkpoints / "step-000003"
+    (run.checkpoints / "step-000002").rename(folder)
+    (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace('"step": 2', '"step": 3')
+    )
 
 
 DAMAGE: dict[str, tuple[Callable[[RunDirectory], None], str]] = {
