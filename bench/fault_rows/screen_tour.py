@@ -37,6 +37,8 @@ _BY_KEYS: tuple[tuple[str, ...], ...] = (
     ("g", "o"),
     ("g", "l"),
     ("g", "b"),
+    ("g", "e"),
+    ("g", "e", "f7", "enter"),  # a report
     ("8", "enter"),  # an alarm
     ("P",),
     ("g", "r"),

@@ -38,6 +38,7 @@ from stonk_tui.widgets import (
     banner,
     chart,
     course,
+    evaluations,
     explained,
     happenings,
     probes,
@@ -55,6 +56,10 @@ Sink = Callable[[str, Path], Iterable[str | Content]]
 BY_SCREENS = {
     "promotion.lights", "promotion.candidate", "promotion.changes",  # the screen of a promotion
     "panel.rows", "panel.spread", "course.flow", "rulers.x_ruler",  # put contents together
+    # the screen of evaluations, on a run with a report full of foreign text
+    "evaluations.running", "evaluations.judged", "evaluations.meanwhile",
+    "evaluations.nothing_yet", "report.title", "report.opened",
+    "report_tables.cell", "report_tables.row", "report_tables.head",
 }  # fmt: skip
 """Functions that give content to a widget and are reached by no sink of their own."""
 
@@ -206,6 +211,10 @@ _CONTENTS: dict[str, Sink] = {
         probes.sampling({"checkpoint": said, "done": 1, "total": 2, "texts": [said]})
     ],
     "probes.asked": lambda said, _: [probes.asked(_probe(said))],
+    "evaluations.verdict": lambda said, _: [evaluations.verdict(said)],
+    "evaluations.accuracy": lambda said, _: [
+        evaluations.accuracy({"value": said, "low": said, "high": said, "n": said, "why": said})
+    ],
 }
 """What gives a widget its content."""
 
@@ -284,6 +293,8 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
     "export": lambda said: ["--out", "x", "--as", "adapter", "--checkpoint", f"x{said}"],
     "score": lambda said: ["--completion", f"./{said}", "--scheme", said],
     "probe": lambda said: ["--checkpoint", f"x{said}"],
+    "eval": lambda said: ["--checkpoint", f"x{said}"],
+    "report": lambda said: [f"x{said}"],
     "doctor": lambda said: [f"--x{said}"],
     "data sources": lambda said: [f"x{said}"],
     "data show": lambda said: ["--source", f"x{said}", "--ticker", said, "--date", said],
