@@ -26,7 +26,7 @@ from engine.evaluation.preparation import Prepared, prepare
 from engine.policy import attention
 from engine.policy.policy import Policy
 from engine.rewards.choice import resolve
-from engine.runs import checkpoint_names, directory
+from engine.runs import checkpoint_names, directory, manifest
 from engine.runs.control import Command
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
@@ -93,16 +93,11 @@ def save_checkpoint(run: RunDirectory, step: int) -> Path:
     folder = run.checkpoints / f"step-{step:06d}"
     folder.mkdir()
     save_whole_policy(policy.model, folder)
-    names = (checkpoint_names.ADAPTER, checkpoint_names.ADAPTER_CONFIG)
     files = [
-        {
-            "name": name,
-            "size": (folder / name).stat().st_size,
-            "sha256": checkpoint_names.sha256(folder / name),
-        }
-        for name in names
+        manifest.Entry(file.name, file.stat().st_size, checkpoint_names.sha256(file))
+        for file in folder.iterdir()
     ]
-    (folder / checkpoint_names.MANIFEST).write_text(json.dumps({"files": files}))
+    (folder / checkpoint_names.MANIFEST).write_text(manifest.text(step, files))
     return folder
 
 

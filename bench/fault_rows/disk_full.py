@@ -90,7 +90,7 @@ class _Person:
         reason = self._until("paused")
         if reason is None:
             self.problem = "no pause was to be seen"
-        elif "free" not in reason or "\n" in reason:
+        elif not ("free" in reason or "dmesg" in reason) or "\n" in reason:
             self.problem = f"the reason does not say what to do: {reason}"
         elif self._disk.ballast_helps:
             identifier = f"while-full-{self._wait}"

@@ -13,7 +13,7 @@ from engine.evaluation import client
 from engine.evaluation import context as contexts
 from engine.runs.directory import RunDirectory
 from stonk_tui.cli import app
-from stonk_tui.commands import evaluate
+from stonk_tui.commands import evaluate, evaluation_report
 from tests import evaluations
 from tests.cockpit.test_cli_docs import problems, schemas
 
@@ -85,8 +85,9 @@ class Worker:
                 for label in labels
             },
             "backtest": {"checkpoints": {}},
+            "version": evaluation_report.VERSION,
         }
-        (folder / evaluate.REPORT).write_text(json.dumps(report))
+        (folder / evaluation_report.FILE).write_text(json.dumps(report))
         return {}
 
 
