@@ -618,7 +618,8 @@ def _write_checkpoint(folder: Path) -> None:
         manifest.Entry(file.name, file.stat().st_size, checkpoint_names.sha256(file))
         for file in folder.iterdir()
     ]
-    step = checkpoint_names.step_of(folder.name)
+    is_in_run = checkpoint_names.FOLDER.fullmatch(folder.name)
+    step = checkpoint_names.step_of(folder.name) if is_in_run else 0
     (folder / "manifest.json").write_text(manifest.text(step, files))
 
 
