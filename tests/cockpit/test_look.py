@@ -33,7 +33,8 @@ from stonk_tui.themes import PALETTES, SERIES, TEXTS, Palette
 from stonk_tui.widgets.plain import ShadesToDim, plain
 from tests import recorded
 from tests.cockpit.helpers import MACHINE, cockpit, opened, rows_of, settle, text_of, until
-from tests.cockpit.test_untrusted_text import SCREENS, _hostile_run
+from tests.cockpit.hostile import hostile_run
+from tests.cockpit.test_untrusted_text import SCREENS
 
 TRUECOLOUR = [name for name in PALETTES if name != "ansi"]
 
@@ -244,7 +245,7 @@ async def test_dimmed_key_is_not_bold() -> None:
     ids=["small", "large", "hostile"],
 )
 async def test_every_screen_in_ascii_mode(name: str, size: tuple[int, int], hostile: bool) -> None:
-    recording = _hostile_run() if hostile else recorded.record(30)
+    recording = hostile_run() if hostile else recorded.record(30)
     app = Cockpit(recording.run, clock=lambda: recorded.START, machine=MACHINE, ascii_only=True)
     keys = {"prefix": ("g",), "theme": ("T",)} | SCREENS
     async with opened(app, size) as pilot:

@@ -20,7 +20,7 @@ import pyte
 import pytest
 
 from tests import recorded
-from tests.cockpit.test_untrusted_text import HOSTILE, _hostile_run
+from tests.cockpit.hostile import HOSTILE, hostile_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (
@@ -158,7 +158,7 @@ def test_cockpit_attaches_detaches_and_gives_the_terminal_back() -> None:
 
 
 def test_hostile_run_sends_no_escape_of_its_own_to_the_terminal() -> None:
-    recording = _hostile_run()
+    recording = hostile_run()
     assert "\x1b]52" in HOSTILE
     with terminal(recording.run.path) as screen:
         screen.until(lambda: screen.shows("3/40"))
