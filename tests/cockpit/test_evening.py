@@ -82,15 +82,15 @@ class Shell(Terminal):
     def move_focus(self, key: str, text: str) -> None:
         """Press ``key``, and wait until what holds ``text`` looks different: it has the focus."""
         self.until_shown(text)
-        before = self._look_of(text)
+        before = self.look_of(text)
         self.type(key)
-        self.until(lambda: self._look_of(text) not in (before, None))
+        self.until(lambda: self.look_of(text) not in (before, None))
 
     def until_bold(self, key: str) -> None:
         """Wait until the first character of ``key`` is no longer dimmed: it does something."""
-        self.until(lambda: (look := self._look_of(key)) is not None and look[0].bold)
+        self.until(lambda: (look := self.look_of(key)) is not None and look[0].bold)
 
-    def _look_of(self, label: str) -> tuple[Any, ...] | None:
+    def look_of(self, label: str) -> tuple[Any, ...] | None:
         """How the characters of ``label`` are drawn."""
         for number, row in enumerate(self.screen.display):
             if (at := row.find(label)) >= 0:
@@ -216,8 +216,11 @@ def test_an_evening(programs: Path, config: RunConfig) -> None:
         window.type("P")
         window.until_shown("Promote", "0 of 4 lights are on", "(•) step-000000")
         window.move_focus("\t", "Not all lights are on. Say")
+        # Without a reason the button does nothing, and looks like it.
+        without = window.look_of("Promote and start")
         window.type("an evening's look")
         window.until_shown("an evening's look")
+        window.until(lambda: window.look_of("Promote and start") not in (without, None))
         window.move_focus("\r", "Promote and start")
         window.type("\r")
         window.until_shown("is prepared, but not started", "cpu is busy with run")
