@@ -36,6 +36,7 @@ DEADLINE_SECONDS = 90.0
 """For one wait: a worker loads its libraries in some seconds, on a busy machine in many."""
 ESCAPE = "\x1b"
 UP = "\x1b[A"
+HALF_PAGE_DOWN = "\x04"
 
 
 class Shell(Terminal):
@@ -89,6 +90,16 @@ class Shell(Terminal):
     def until_bold(self, key: str) -> None:
         """Wait until the first character of ``key`` is no longer dimmed: it does something."""
         self.until(lambda: (look := self.look_of(key)) is not None and look[0].bold)
+
+    def scroll_to(self, text: str) -> None:
+        """Look for ``text`` from the first line of what is in focus on."""
+        # The first line of a log.
+        self.type("gg")
+        self.until_shown("· starting")
+        while not self.shows(text):
+            before = tuple(self.screen.display)
+            self.type(HALF_PAGE_DOWN)
+            self.until(lambda seen=before: tuple(self.screen.display) != seen)
 
     def look_of(self, label: str) -> tuple[Any, ...] | None:
         """How the characters of ``label`` are drawn."""
@@ -245,9 +256,24 @@ def test_an_evening(programs: Path, config: RunConfig) -> None:
         window.cockpit(f"stonk-tui attach {parent.id}", "● training", "6 Rollouts")
         window.type("gr")
         window.until_shown("2 runs, 1 going", parent.id, child.id, "◇ prepared", "● training")
+        # A log that grows stays at its end, and what the person did is far above by now.
+        window.type("gt")
+        window.until_shown("6 Rollouts")
+        window.type("p")
+        window.until_shown("‖ paused")
         window.type("gl")
-        # What the person did is far above by now, on a fast machine; the store is asked for it.
-        window.until_shown("Events", "engine.log", "checkpoint step-")
+        window.until_shown("Events", "engine.log")
+        for said in (
+            "pause: paused",
+            "learning rate 1e-5 → 3e-5",
+            "set: in force from step",
+            "resume: goes on",
+        ):
+            window.scroll_to(said)
+        window.type("gt")
+        window.until_shown("6 Rollouts")
+        window.type("p")
+        window.until_shown("● training", gone="‖ paused")
         window.type("gb")
         window.until_shown("AAPL · 2012-09-14", "best", "mean reward")
         window.type(ESCAPE)
@@ -305,7 +331,7 @@ def _assert_stored(parent: RunDirectory, child: RunDirectory, paused_at: int) ->
     assert [(event.payload["verb"], event.payload["ok"]) for event in answered] == [
         ("pause", True),
         ("set", True),
-        *((verb, True) for verb in ("probe", "resume", "stop")),
+        *((verb, True) for verb in ("probe", "resume", "pause", "resume", "stop")),
     ]
     # One worker all the while, and no step twice.
     steps = [event.step for event in _events(parent, "step")]
