@@ -38,7 +38,6 @@ from machine import machine
 from engine.runs.directory import RunDirectory
 
 COLUMNS, ROWS = 120, 40
-GOLD = "ffb000"
 ROLLOUTS_A_SECOND = 50
 DEADLINE_SECONDS = 120.0
 PAINT_SECONDS = 4.0
@@ -130,11 +129,8 @@ class Terminal:
         return any(text in row for row in self.screen.display)
 
     def is_focused(self, panel: str) -> bool:
-        """Whether the frame of ``panel``, as ``1 Reward``, is in the colour of the focus."""
-        for number, row in enumerate(self.screen.display):
-            if (at := row.find(f"─ {panel} ")) > 0:
-                return bool(self.screen.buffer[number][at - 1].fg == GOLD)
-        return False
+        """Whether the frame of ``panel``, as ``1 Reward``, is the heavy one of the focus."""
+        return self.shows(f"━ {panel} ")
 
     def type(self, text: str) -> float:
         os.write(self.master, text.encode())
