@@ -27,6 +27,8 @@ _WARM_UP_SHARE = 1 / 6
 _MOST_WAL_MIB = 64
 _MOST_GROWTH_MIB = 2.0
 _SAMPLES_FOR_A_SLOPE = 60
+# What is remembered of each step of the window is all there after the warm-up.
+_MILESTONES = {"settle_window": 100}
 _SCHEDULE = {"max_steps": 10**7, "save_every": 50, "eval_every": 200, "eval_samples": 4}
 Samples = list[tuple[float, float]]
 """(seconds, MiB)."""
@@ -39,7 +41,7 @@ def trial(number: int, folder: Path) -> Outcome:
 
 def soak(folder: Path, seconds: float, pace: float) -> Outcome:
     """Watch a run that writes ``pace`` events a second for ``seconds``, and stop it."""
-    with tiny_runs.new_run(folder, schedule=_SCHEDULE) as run:
+    with tiny_runs.new_run(folder, schedule=_SCHEDULE, milestones=_MILESTONES) as run:
         tiny_runs.workers().start(run, pace=pace, steps=_STEPS_A_SECOND)
         tiny_runs.until(lambda: tiny_runs.state(run) == "training")
         worker = run.worker()
