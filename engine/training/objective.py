@@ -118,7 +118,7 @@ def k3_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     Returns:
         (R, T) in nats, gradient through ``logprobs``.
     """
-    difference = (reference - logprobs).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+    difference = _bounded(reference - logprobs)
     return difference.exp() - difference - 1
 
 
@@ -157,7 +157,7 @@ def importance_ratio(
     log_ratio = logprobs - old_logprobs
     if level == "sequence":
         log_ratio = (log_ratio * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
-    return log_ratio.clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
+    return _bounded(log_ratio).exp()
 
 
 def clipped_surrogate(
@@ -199,7 +199,7 @@ def mismatch_weights(old_logprobs: Tensor, sampled: Tensor, cap: float) -> Tenso
     Returns:
         (R, T) without gradient.
     """
-    difference = (old_logprobs - sampled).detach().clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+    difference = _bounded((old_logprobs - sampled).detach())
     return difference.exp().clamp(max=cap)
 
 
@@ -332,3 +332,12 @@ def grpo_loss(
         importance_sum=(importance * mask).sum(),
         importance_capped=((importance == cap) & mask).sum(),
     )
+
+
+def _bounded(log_ratio: Tensor) -> Tensor:
+    """``log_ratio`` clamped, with NaN where it is infinite.
+
+    A clamped infinity would be trained on as a large number, and nobody would learn of it.
+    """
+    bounded = log_ratio.clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+    return torch.where(log_ratio.isinf(), torch.nan, bounded)

@@ -296,6 +296,27 @@ def test_huge_log_ratios_stay_finite() -> None:
     assert math.isfinite(gradient)
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("broken", ["reference", "policy", "sampler"])
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_a_number_that_is_not_finite_is_never_hidden(
+    value: float, broken: str, estimator: str
+) -> None:
+    tensors = {name: torch.full((2, 3), -1.0) for name in ("policy", "reference", "sampler")}
+    tensors[broken][1, 2] = value
+    loss = grpo_loss(
+        tensors["policy"],
+        torch.full((2, 3), -1.0),
+        tensors["reference"],
+        torch.tensor([1.0, -1.0]),
+        torch.ones(2, 3, dtype=torch.bool),
+        settings=ObjectiveConfig(kl_coefficient=0.1, kl_estimator=estimator, importance_cap=2.0),
+        normaliser=1.0,
+        sampled=tensors["sampler"],
+    )
+    assert not torch.isfinite(loss.value)
+
+
 def test_every_key_of_the_objective_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "objective.md").read_text(encoding="utf-8")
     assert [key for key in ObjectiveConfig.model_fields if f"| `{key}` |" not in text] == []
