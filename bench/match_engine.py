@@ -37,6 +37,7 @@ from engine.runs.store import EventStore
 from engine.task import Assessment, ComponentScore, Item
 from engine.training import loop
 from engine.training.control import Control
+from engine.training.training import Training, make_optimizer
 
 
 def play(match: Match) -> Outcome:
@@ -59,12 +60,12 @@ def play(match: Match) -> Outcome:
         os.environ["STONK_HOME"] = home
         run = directory.create(config)
         store = EventStore(run.database)
-        training = loop.Training(
+        training = Training(
             run=run,
             config=config,
             task=_HashTask(prompt_texts(tokenizer, match)),
             policy=policy,
-            optimizer=loop.make_optimizer(policy, config),
+            optimizer=make_optimizer(policy, config),
             generator=torch.Generator(device).manual_seed(config.seed),
             store=store,
         )

@@ -192,6 +192,7 @@ def _train(
     from engine.policy.source import ensure_model
     from engine.training import checkpoints, loop, randomness, surroundings
     from engine.training.dry_run import choose_token_budget
+    from engine.training.training import Training, make_optimizer
     from engine.training.warmup import warm_up
 
     randomness.prepare(config)
@@ -224,12 +225,12 @@ def _train(
             "weights": dict(task.weights),
         },
     )
-    training = loop.Training(
+    training = Training(
         run=run,
         config=config,
         task=task,
         policy=policy,
-        optimizer=loop.make_optimizer(policy, config),
+        optimizer=make_optimizer(policy, config),
         generator=torch.Generator(device).manual_seed(config.seed),
         store=store,
         surroundings=surroundings.of(

@@ -23,7 +23,8 @@ from bench.fault_rows.tiny_training import TinyTraining, config
 from engine.runs import checkpoint_names
 from engine.runs.checkpoint_names import MANIFEST
 from engine.runs.directory import RunDirectory
-from engine.training import checkpoints, loop
+from engine.training import checkpoints
+from engine.training.training import make_optimizer
 
 _Damage = Callable[[Path, Path, random.Random], set[str]]
 """Damages the first folder, with the second one's help; returns the files that may be named."""
@@ -229,7 +230,7 @@ def _trained() -> tuple[Any, torch.optim.Optimizer]:
     with tempfile.TemporaryDirectory() as folder:
         tiny = TinyTraining(Path(folder) / "run", config())
         tiny.close()
-    return tiny.policy, loop.make_optimizer(tiny.policy, tiny.config)
+    return tiny.policy, make_optimizer(tiny.policy, tiny.config)
 
 
 ROWS = (

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from torch.amp import GradScaler
 
-from engine.training.loop import Training
+from engine.training.training import Training
 
 _LEFT_OUT = {"run", "store", "_store", "tokenizer", "surroundings", "heartbeat"}
 """Of the trainer and its parts: places and tools, and nothing that a step changes."""

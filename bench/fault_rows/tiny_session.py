@@ -20,6 +20,7 @@ from engine.runs.store import EventStore
 from engine.task import Assessment, Item
 from engine.training import loop
 from engine.training.control import Control
+from engine.training.training import Training, make_optimizer
 from tests.tiny import VowelTask, tiny_config, tiny_policy
 
 PHASES = ("rollout", "reward", "reference", "forward", "backward", "optimiser", "validation")
@@ -64,12 +65,12 @@ class TinySession:
         self.store = EventStore(self.run.database, ballast=ballast)
         self.commands: queue.Queue[Command] = queue.Queue()
         self.control = Control(self.commands, self.store)
-        self.training = loop.Training(
+        self.training = Training(
             run=self.run,
             config=self.config,
             task=self.task,
             policy=self.policy,
-            optimizer=loop.make_optimizer(self.policy, self.config),
+            optimizer=make_optimizer(self.policy, self.config),
             generator=torch.Generator().manual_seed(self.config.seed),
             store=self.store,
         )

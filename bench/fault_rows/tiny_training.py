@@ -31,6 +31,7 @@ from engine.runs.store import EventStore
 from engine.task import Assessment, Item
 from engine.training import loop, randomness
 from engine.training.control import Control
+from engine.training.training import Training, make_optimizer
 from tests.tiny import policy_on, save_whole_policy, tiny_base, tiny_config, tiny_policy
 
 _LORA = LoraSection(r=4, alpha=8, dropout=0.0)
@@ -103,12 +104,12 @@ class TinyTraining:
         self._record_tokens()
         self.store = EventStore(self.run.database)
         self.commands: queue.Queue[Command] = queue.Queue()
-        self.training = loop.Training(
+        self.training = Training(
             run=self.run,
             config=config,
             task=NoisyCalls.from_config(config),
             policy=self.policy,
-            optimizer=loop.make_optimizer(self.policy, config),
+            optimizer=make_optimizer(self.policy, config),
             generator=torch.Generator().manual_seed(config.seed),
             store=self.store,
         )

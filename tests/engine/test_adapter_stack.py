@@ -36,6 +36,7 @@ from engine.runs.status import read_history
 from engine.runs.store import EventStore
 from engine.training import checkpoints, loop
 from engine.training.control import Control
+from engine.training.training import Training, make_optimizer
 from tests.tiny import (
     VowelTask,
     save_whole_policy,
@@ -259,12 +260,12 @@ class Session:
         self.policy.rollout = config.rollout
         self.store = EventStore(run.database)
         self.commands: queue.Queue[Command] = queue.Queue()
-        self.training = loop.Training(
+        self.training = Training(
             run=run,
             config=config,
             task=VowelTask(),
             policy=self.policy,
-            optimizer=loop.make_optimizer(self.policy, config),
+            optimizer=make_optimizer(self.policy, config),
             generator=torch.Generator().manual_seed(config.seed),
             store=self.store,
         )
@@ -353,7 +354,7 @@ def test_a_checkpoint_of_one_stage_does_not_fit_the_other(config: RunConfig, sta
     run = Session(directory.create(config), config, stage1).train().run
     policy = tiny_policy()
     with pytest.raises(RunFailedError, match="does not fit the run"):
-        checkpoints.load(run, "step-000005", policy, loop.make_optimizer(policy, config))
+        checkpoints.load(run, "step-000005", policy, make_optimizer(policy, config))
 
 
 def test_rotation_keeps_a_promoted_checkpoint(config: RunConfig, stage1: Path) -> None:

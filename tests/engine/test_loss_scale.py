@@ -27,6 +27,7 @@ from engine.task import Assessment, ComponentScore
 from engine.training import loop, steps
 from engine.training.control import Control
 from engine.training.loss_scale import UNSCALED, make_scaler
+from engine.training.training import Training, make_optimizer
 from engine.training.warmup import warm_up
 from tests.tiny import VowelTask, policy_on, tiny_base, tiny_config
 
@@ -62,7 +63,7 @@ def _update(
         [Assessment((ComponentScore("given", reward, 1.0, ""),), {}, {}) for reward in rewards],
     )
     advantages, _ = steps.advantages_of([rollout])
-    optimizer = loop.make_optimizer(policy, config)
+    optimizer = make_optimizer(policy, config)
     return steps.update(
         policy, optimizer, config, [rollout], advantages, None, learning_rate=0.01, scaler=scaler
     )
@@ -144,12 +145,12 @@ class Session:
         self.control = Control(self.commands, self.store)
         policy = _policy()
         policy.rollout = config.rollout
-        self.training = loop.Training(
+        self.training = Training(
             run=run,
             config=config,
             task=VowelTask(),
             policy=policy,
-            optimizer=loop.make_optimizer(policy, config),
+            optimizer=make_optimizer(policy, config),
             generator=torch.Generator().manual_seed(config.seed),
             store=self.store,
         )

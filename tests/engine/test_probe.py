@@ -34,6 +34,7 @@ from engine.runs.store import EventStore
 from engine.task import Item, Json
 from engine.training import checkpoints, loop
 from engine.training.control import Control
+from engine.training.training import Training, make_optimizer
 from tests.tiny import VowelTask, policy_on, save_whole_policy, tiny_base, tiny_config, tiny_policy
 
 IDS = torch.tensor([[256, 1, 2, 3, 40, 41]])
@@ -234,12 +235,12 @@ class Session:
         self.control = Control(self.commands, self.store)
         self.prober = Prober(self.run, config, self.policy, ask, self.store)
         self.control.allow_probes(self.prober.answer)
-        self.training = loop.Training(
+        self.training = Training(
             run=self.run,
             config=config,
             task=VowelTask(),
             policy=self.policy,
-            optimizer=loop.make_optimizer(self.policy, config),
+            optimizer=make_optimizer(self.policy, config),
             generator=torch.Generator().manual_seed(config.seed),
             store=self.store,
         )

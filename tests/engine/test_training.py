@@ -30,6 +30,7 @@ from engine.task import Assessment, ComponentScore, Item
 from engine.training import checkpoints, loop, steps, validation
 from engine.training.control import Control, StopRequestedError
 from engine.training.objective import Loss
+from engine.training.training import Progress, Training, make_optimizer
 from engine.training.warmup import warm_up
 from tests.tiny import VowelTask, tiny_base, tiny_config, tiny_policy
 
@@ -60,18 +61,18 @@ class Session:
         self.store = EventStore(run.database)
         self.commands: queue.Queue[Command] = queue.Queue()
         self.control = Control(self.commands, self.store)
-        self.training = loop.Training(
+        self.training = Training(
             run=run,
             config=config,
             task=self.task,
             policy=self.policy,
-            optimizer=loop.make_optimizer(self.policy, config),
+            optimizer=make_optimizer(self.policy, config),
             generator=torch.Generator().manual_seed(config.seed),
             store=self.store,
         )
 
     @property
-    def progress(self) -> loop.Progress:
+    def progress(self) -> Progress:
         return self.training.progress
 
     def resume(self) -> "Session":
@@ -108,7 +109,7 @@ def _update(
     groups = [rollout.tokens for rollout in rollouts]
     needed = config.objective.kl_coefficient > 0
     reference = policy.reference_logprobs(groups) if needed else None
-    optimizer = loop.make_optimizer(policy, config)
+    optimizer = make_optimizer(policy, config)
     return steps.update(
         policy,
         optimizer,
@@ -859,7 +860,7 @@ def test_a_kl_above_the_alarm_in_five_steps_in_a_row_pauses_the_run(
 
 
 def test_a_single_step_with_a_low_kl_begins_the_count_anew() -> None:
-    progress = loop.Progress()
+    progress = Progress()
     course = [2.0] * 4 + [0.5] + [2.0] * 4 + [None] + [2.0] * 5 + [2.0] * 4
     found = [at for at, kl in enumerate(course) if loop._leaves(progress, kl, 1.0)]
     assert found == [14]
@@ -942,7 +943,7 @@ def test_logits_that_are_not_finite_once_cost_some_steps_and_not_the_run(
 
 
 def test_one_skipped_step_in_twenty_is_too_many_too() -> None:
-    progress = loop.Progress()
+    progress = Progress()
     found = []
     for step in range(1, 401):
         progress.step = step
@@ -983,7 +984,7 @@ def test_whatever_is_not_finite_the_step_is_skipped(
     if broken == "loss":
         monkeypatch.setattr(steps, "grpo_loss", infinite)
     before = _copy(policy)
-    optimizer = loop.make_optimizer(policy, config)
+    optimizer = make_optimizer(policy, config)
     metrics = steps.update(
         policy, optimizer, config, rollouts, advantages, reference, learning_rate=0.01
     )
