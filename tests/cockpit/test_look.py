@@ -70,6 +70,20 @@ def test_all_text_of_a_theme_can_be_read(name: str) -> None:
     assert contrast(palette.total, palette.cursor) >= 4.5
 
 
+@pytest.mark.parametrize("name", SCREENS)
+async def test_every_title_has_a_colour_of_text(name: str) -> None:
+    app = cockpit(recorded.record(30).run)
+    palette = PALETTES["saiyan"]
+    readable = {getattr(palette, text).lower() for text in TEXTS}
+    async with opened(app, (120, 40)) as pilot:
+        await pilot.press(*SCREENS[name])
+        await settle(pilot)
+        for widget in app.screen.query("*"):
+            if widget.border_title:
+                # Where none is set, a title has the colour of the frame.
+                assert widget.styles.border_title_color.hex.lower() in readable, widget
+
+
 def test_high_contrast_earns_its_name() -> None:
     palette = PALETTES["high-contrast"]
     for text, behind in itertools.product(TEXTS, ("background", "surface")):
