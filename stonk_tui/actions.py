@@ -598,7 +598,7 @@ ACTIONS: tuple[Action, ...] = (
         "new run",
         "Fill in the settings of a new run, and prepare or start it.",
         "runs",
-        6,
+        2,
         "train CONFIG",
         _no_writing,
     ),

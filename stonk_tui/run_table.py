@@ -13,6 +13,8 @@ from stonk_tui.widgets.text import line
 
 SELECTED = "▣"
 _COURSE_WIDTH = 16
+_WORD = 24
+"""What a line may lose at its end by not breaking a word; a command is one."""
 _IDENTIFIER = re.compile(r"\d{4}(\d{4})-(\d{4})\d{2}-(.+)")
 
 COLUMNS = (
@@ -147,7 +149,10 @@ def _step(item: Listed, *, in_brief: bool = False) -> Content:
 
 
 def explained(item: Listed, now: float, width: int) -> Content:
-    """Two lines on the run under the cursor: what the columns have no room for."""
+    """A line on the run under the cursor, which the columns have no room for, and two on its state.
+
+    The last one ends with what to do, so it is wrapped and not cut.
+    """
     summary, config = item.summary, item.config
     facts: list[tuple[str, Content]] = [
         ("base", line(config.model.id if config else UNKNOWN, limit=60)),
@@ -175,5 +180,8 @@ def explained(item: Listed, now: float, width: int) -> Content:
         line(item.problem or item.detail, "$quiet", limit=300),
     )
     return Content("\n").join(
-        [first.truncate(width, ellipsis=True), second.truncate(width, ellipsis=True)]
+        [
+            first.truncate(width, ellipsis=True),
+            second.truncate(2 * width - _WORD, ellipsis=True),
+        ]
     )

@@ -69,7 +69,7 @@ class RunsScreen(CockpitScreen):
     RunsScreen #greeting { height: 1fr; display: none; }
     RunsScreen Table { padding: 0 1; margin-top: 1; }
     RunsScreen.-low Table { margin-top: 0; }
-    RunsScreen #explained { height: 2; padding: 0 1; background: $surface; text-wrap: nowrap; }
+    RunsScreen #explained { height: 3; padding: 0 1; background: $surface; }
     RunsScreen.-empty #greeting { display: block; }
     RunsScreen.-empty Table, RunsScreen.-empty #explained { display: none; }
     """
