@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from engine.errors import RunFailedError, UserError
+from engine.runs.disk import refusal
 from engine.text import one_line
 from stonk_tui.commands.output import note, safe, show_traceback
 
@@ -46,6 +47,9 @@ class _Program(TyperGroup):
             if isinstance(error, UserError | RunFailedError):
                 note(str(error))
                 raise typer.Exit(error.exit_code) from None
+            if isinstance(error, OSError) and (line := refusal(error)) is not None:
+                note(line)
+                raise typer.Exit(RunFailedError.exit_code) from None
             hint = "" if debug else "; run again with --debug for the traceback"
             note(f"{type(error).__name__}: {one_line(str(error), 300)}{hint}")
             raise typer.Exit(1) from None

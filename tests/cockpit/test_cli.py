@@ -1,6 +1,7 @@
 """The command line: what can be typed, what is printed where, and with which exit code."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -200,6 +201,21 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_no_run(
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert directory.list_runs() == []
+
+
+def test_what_the_system_refuses_is_one_line_with_advice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/else/runs")
+
+    monkeypatch.setattr(directory, "list_runs", refuse)
+    result = invoke("runs")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "stonk-tui: /else/runs: Permission denied; "
+        "see whether it is yours and mounted for writing\n"
+    )
 
 
 def test_error_names_file_line_and_key(tmp_path: Path) -> None:
