@@ -105,6 +105,12 @@ class RunDirectory:
             raise UserError(
                 f"not valid YAML: {one_line(str(error.problem))}", where=f"{file}:{line}"
             ) from error
+        except PermissionError as error:
+            raise UserError(
+                "this run may not be read: permission denied",
+                where=str(file),
+                fix="see whether folder and file are yours",
+            ) from error
         except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             # A date that there is not is a ValueError.
             raise UserError("cannot read the run's configuration", where=str(file)) from error
@@ -305,8 +311,16 @@ def list_runs() -> list[RunDirectory]:
     parent = runs_directory()
     if not parent.is_dir():
         return []
-    runs = [RunDirectory(path) for path in parent.iterdir() if (path / "run.yaml").is_file()]
+    runs = [RunDirectory(path) for path in parent.iterdir() if _may_be_run(path)]
     return sorted(runs, key=lambda run: run.id, reverse=True)
+
+
+def _may_be_run(path: Path) -> bool:
+    """Whether a folder is a run; one that nobody lets us look into is, and says so when read."""
+    try:
+        return (path / "run.yaml").is_file()
+    except PermissionError:
+        return _NAME.fullmatch(path.name) is not None
 
 
 def find(name: str | None) -> RunDirectory:

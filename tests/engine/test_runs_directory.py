@@ -108,6 +108,29 @@ def test_damaged_configuration_is_a_user_error(text: str) -> None:
         run.config()
 
 
+def test_run_that_may_not_be_read_is_listed_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, foreign = make(), make("foreign")
+    is_file, read_text = Path.is_file, Path.read_text
+
+    def refuse_is_file(self: Path) -> bool:
+        if foreign.path in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return is_file(self)
+
+    def refuse_read(self: Path, **options: str) -> str:
+        if foreign.path in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read_text(self, **options)
+
+    monkeypatch.setattr(Path, "is_file", refuse_is_file)
+    monkeypatch.setattr(Path, "read_text", refuse_read)
+    assert set(directory.list_runs()) == {mine, foreign}
+    with pytest.raises(UserError, match="denied; see whether folder and file are yours"):
+        foreign.config()
+
+
 def test_place_that_cannot_be_written_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     home().mkdir(parents=True)
     runs_directory().write_text("a file where a folder should be")

@@ -75,8 +75,19 @@ def test_store_that_is_not_there_yet_is_told_from_one_that_is_broken(tmp_path: P
         StoreReader(tmp_path / "events.db")
     assert not (tmp_path / "events.db").exists()
     (tmp_path / "events.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"damaged; put a copy of it back, .* delete the run"):
         StoreReader(tmp_path / "events.db")
+
+
+def test_store_that_may_not_be_opened_is_one_line_with_advice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    with pytest.raises(UserError, match="cannot be opened; see whether folder and file are yours"):
+        StoreReader(path)
 
 
 def test_store_of_a_newer_version_is_one_clear_line(path: Path) -> None:
@@ -93,6 +104,6 @@ def test_damage_found_while_reading_is_an_error_in_words(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE events")
     database.close()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read .* put a copy of it back"):
         reader.events()
     reader.close()
