@@ -41,13 +41,16 @@ def device_lock(device: str) -> Path:
 def refuse_busy_device(device: str) -> None:
     """Say which run holds the device, before anything is made.
 
-    The worker takes the lock for good; this check only gives the answer early.
+    The worker takes the lock for good; this check only gives the answer early. A worker that
+    only answers probes is no hindrance: it ends when training begins, see ``end_prober``.
 
     Raises:
         UserError: another run holds it.
     """
     holder = _run_on(device)
-    is_gone = holder is not None and holder.worker() is None and holder.prober() is None
+    if holder is not None and holder.worker() is None and holder.prober() is not None:
+        return
+    is_gone = holder is not None and holder.worker() is None
     patience = directory.LOCK_PATIENCE_SECONDS if is_gone else 0.0
     with directory.exclusive(device_lock(device), patience=patience) as acquired:
         if not acquired:

@@ -99,6 +99,13 @@ def test_device_of_a_run_whose_worker_has_just_died_is_waited_for() -> None:
         launcher.refuse_busy_device("cpu")
 
 
+def test_worker_that_only_answers_probes_keeps_nobody_from_training() -> None:
+    asked = directory.create(CPU)
+    asked.record_prober()
+    with directory.exclusive(launcher.device_lock("cpu"), asked.id):
+        launcher.refuse_busy_device("cpu")
+
+
 def test_lock_of_a_killed_holder_blocks_nobody(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from engine.runs import directory\n"
