@@ -116,7 +116,11 @@ def _looks_like_path(text: str) -> bool:
 
 def _at_path(folder: Path) -> NamedCheckpoint:
     if not folder.is_dir():
-        raise UserError("there is no such checkpoint folder", where=one_line(str(folder)))
+        raise UserError(
+            "there is no such checkpoint folder",
+            where=one_line(str(folder)),
+            fix="`stonk-tui status RUN` lists a run's checkpoints",
+        )
     run = RunDirectory(folder.parent.parent)
     is_of_run = folder.parent == run.checkpoints and (run.path / "run.yaml").is_file()
     return NamedCheckpoint(folder.name, folder, run if is_of_run else None)
@@ -133,7 +137,7 @@ def _in_run(text: str, run: RunDirectory) -> str:
         return name
     if text == "last":
         if not (known := names(run)):
-            raise UserError(f"run {run.id} has no checkpoint yet")
+            raise UserError(f"run {run.id} has no checkpoint yet", fix="save one first")
         return known[-1]
     if match := _STEP.fullmatch(text):
         return f"step-{int(match[1]):06d}"

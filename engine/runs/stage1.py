@@ -166,7 +166,11 @@ def _read_config(file: Path, where: str) -> dict[str, Any]:
             raise UserError("this is not an adapter's configuration", where=where)
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError("the adapter's configuration cannot be read", where=where) from error
+        raise UserError(
+            "the adapter's configuration cannot be read",
+            where=where,
+            fix="name a folder with adapter_config.json and adapter_model.safetensors",
+        ) from error
     if not isinstance(values, dict):
         raise UserError("this is not an adapter's configuration", where=where)
     return values

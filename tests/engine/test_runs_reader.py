@@ -104,6 +104,6 @@ def test_damage_found_while_reading_is_an_error_in_words(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE events")
     database.close()
-    with pytest.raises(UserError, match="cannot be read .* put a copy of it back"):
+    with pytest.raises(UserError, match=r"cannot be read .* put a copy of it back"):
         reader.events()
     reader.close()
