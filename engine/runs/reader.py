@@ -94,18 +94,19 @@ class StoreReader:
         self._path = path
         try:
             self._connection = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False, timeout=5
+                f"{path.resolve().as_uri()}?mode=ro{_immutable(path)}",
+                uri=True,
+                check_same_thread=False,
+                timeout=5,
             )
         except sqlite3.OperationalError as error:
-            raise UserError(
-                "the run's store cannot be opened",
-                where=str(path),
-                fix="see whether folder and file are yours",
-            ) from error
+            raise _not_opened(path) from error
         try:
             row = self._connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         except sqlite3.OperationalError as error:
             self._connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+                raise _not_opened(path) from error
             # Between creating the file and its tables, the store is not there yet.
             raise FileNotFoundError(path) from error
         except sqlite3.DatabaseError as error:
@@ -316,6 +317,24 @@ class StoreReader:
                 where=str(self._path),
                 fix="try again in a moment" if code in _BUSY else SALVAGE,
             ) from error
+
+
+def _not_opened(path: Path) -> UserError:
+    return UserError(
+        "the run's store cannot be opened",
+        where=str(path),
+        fix="see whether folder and file are yours",
+    )
+
+
+def _immutable(path: Path) -> str:
+    """What lets SQLite read a store that nobody can write, such as on a disk mounted read-only.
+
+    It would make files beside the store otherwise. Nothing may be left in a write-ahead log.
+    """
+    log = Path(f"{path}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    return "" if has_log or os.access(path.parent, os.W_OK) else "&immutable=1"
 
 
 def _event(row: tuple[Any, ...]) -> Event:
