@@ -74,14 +74,15 @@ def pinned(named: NamedCheckpoint, run: RunDirectory) -> str:
 
 
 def names(run: RunDirectory) -> list[str]:
-    """Checkpoint names of a run by step, oldest first."""
-    if not run.checkpoints.is_dir():
+    """Checkpoint names of a run by step, oldest first; none of a run that may not be read."""
+    try:
+        found = [
+            path.name
+            for path in run.checkpoints.iterdir()
+            if FOLDER.fullmatch(path.name) and _is_own_folder(path)
+        ]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-    found = [
-        path.name
-        for path in run.checkpoints.iterdir()
-        if FOLDER.fullmatch(path.name) and _is_own_folder(path)
-    ]
     return sorted(found, key=step_of)
 
 

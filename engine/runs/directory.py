@@ -82,8 +82,10 @@ class RunDirectory:
     @property
     def is_prepared(self) -> bool:
         """Made by a promotion or by ``prepare``, and never started: it may still be edited."""
-        waits = self.promotion.exists() or (self.path / PREPARED).exists()
-        return waits and not (self.path / "worker.json").exists()
+        # Unlike Path.exists, os.path.exists answers where nobody lets us look.
+        exists = os.path.exists
+        waits = exists(self.promotion) or exists(self.path / PREPARED)
+        return waits and not exists(self.path / "worker.json")
 
     @property
     def socket(self) -> Path:
