@@ -15,6 +15,7 @@ from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
 from engine.runs import devices, directory, session, stage1
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import refusal
 from engine.runs.home import home
 
 WORKER_MODULE = "engine.worker"
@@ -121,7 +122,11 @@ def launch_prober(run: RunDirectory, verb: str = "probe") -> None:
     try:
         _spawn(run, PROBE_OPTION)
     except OSError as error:
-        raise RunFailedError(f"no worker could be started: {error.strerror}") from error
+        raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> RunFailedError:
+    return RunFailedError(f"no worker could be started: {refusal(error) or error.strerror}")
 
 
 def _holder(device: str) -> str:
@@ -159,7 +164,7 @@ def launch(config: RunConfig) -> RunDirectory:
         _spawn(run)
     except OSError as error:
         shutil.rmtree(run.path, ignore_errors=True)
-        raise RunFailedError(f"no worker could be started: {error.strerror}") from error
+        raise _not_started(error) from error
     return run
 
 
@@ -186,7 +191,7 @@ def relaunch(run: RunDirectory) -> None:
     try:
         _spawn(run)
     except OSError as error:
-        raise RunFailedError(f"{run.path}: no worker could be started: {error.strerror}") from error
+        raise _not_started(error) from error
 
 
 def _spawn(run: RunDirectory, *options: str) -> None:

@@ -202,7 +202,9 @@ def _check_tensors(file: Path, facts: AdapterFacts) -> None:
         ranks[name] = shape[0] if half == "lora_A" else shape[1]
     if not ranks or any(rank != facts.rank for rank in ranks.values()):
         raise UserError(
-            f"the tensors do not have the rank {facts.rank} of {ADAPTER_CONFIG}", where=where
+            f"the tensors do not have the rank {facts.rank} of {ADAPTER_CONFIG}",
+            where=where,
+            fix="name a folder whose two files belong together",
         )
 
 
