@@ -235,7 +235,13 @@ def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None)
 
 def _nobody(run: RunDirectory) -> NobodyListensError:
     what = f"no worker answers for run {run.id}"
-    if run.worker() is not None and not run.socket.exists():
+    if run.worker() is not None and run.socket.exists():
+        # It acknowledges nothing that it cannot write down.
+        return NobodyListensError(
+            f"{what} in time, but one lives",
+            fix="see whether its disk is full (`df -h`), or try again in a moment",
+        )
+    if run.worker() is not None:
         return NobodyListensError(
             f"{what} at {run.socket}, but one lives",
             fix="try again in a moment, or set XDG_RUNTIME_DIR to what it was at the run's start",
