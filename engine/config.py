@@ -363,6 +363,9 @@ def parse(text: str, *, where: str, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"not valid YAML: {error.problem}", where=f"{where}:{line}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"not valid YAML: {one_line(str(error))}", where=where) from error
+    if root is None:
+        # A file that was cut off would else start what every default stands for.
+        raise UserError("the configuration is empty", where=where, fix="write `preset: stage1`")
     if not isinstance(values, dict):
         raise UserError("a configuration is a mapping of keys to values", where=f"{where}:1")
     name = values.pop("preset", None)
@@ -393,12 +396,24 @@ def build(
         first = error.errors()[0]
         keys = tuple(str(key) for key in first["loc"])
         dotted = ".".join(keys)
-        if keys in overridden:
-            place = f"--set {one_line(overridden[keys])}"
+        line = line_of(node, keys)
+        by = _override_of(keys, overridden, is_in_file=line is not None)
+        if by is not None:
+            place = f"--set {one_line(by)}"
         else:
-            line = line_of(node, keys)
             place = f"{where}:{line}:{dotted}" if line else f"{where}:{dotted}" if dotted else where
         raise UserError(_explain(first, keys), where=place) from error
+
+
+def _override_of(
+    keys: tuple[str, ...], overridden: dict[tuple[str, ...], str], *, is_in_file: bool
+) -> str | None:
+    """The ``--set`` that put a wrong value at ``keys``: there, above, or alone inside of it."""
+    for given, text in overridden.items():
+        is_inside = bool(keys) and given[: len(keys)] == keys and not is_in_file
+        if keys[: len(given)] == given or is_inside:
+            return text
+    return None
 
 
 def with_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:

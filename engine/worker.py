@@ -111,13 +111,28 @@ def _work(run: RunDirectory) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001
         # The last line of defence of a detached process: whoever watches must learn why.
-        detail = f"{type(error).__name__}: {one_line(str(error), 300)}; see {run.log}"
+        detail = f"{_in_words(error)}; see {run.log}"
         store.event("state", {"state": "failed", "detail": detail})
         traceback.print_exc()
         return RunFailedError.exit_code
     finally:
         notifier.close()
         store.close()
+
+
+def _in_words(error: Exception) -> str:
+    """What stopped the worker; memory that ran out where nothing can be halved has advice."""
+    # Late: torch comes with it.
+    from engine.training.guard import is_out_of_memory
+
+    words = one_line(str(error), 300)
+    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    if not is_out_of_memory(error):
+        return said
+    return (
+        f"out of memory ({one_line(said, 120)}); free memory and resume the run, or start one with "
+        "a smaller model or a shorter rollout.context"
+    )
 
 
 def _end_now(run: RunDirectory, store: EventStore, seconds: float) -> None:

@@ -10,14 +10,15 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from engine.errors import RunFailedError, UserError
+from engine.runs.disk import refusal
 from engine.text import one_line
-from stonk_tui.commands.output import note, safe, show_traceback
+from stonk_tui.commands.output import note, show_traceback
 
 
 class _Program(TyperGroup):
@@ -27,16 +28,14 @@ class _Program(TyperGroup):
         try:
             return super().make_context(*args, **extra)
         except typer.TyperException as error:
-            _clean(error)
-            raise
+            _refuse(error)
 
     # The context's type is private to typer.
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
-            _clean(error)
-            raise
+            _refuse(error)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001
@@ -46,17 +45,24 @@ class _Program(TyperGroup):
             if isinstance(error, UserError | RunFailedError):
                 note(str(error))
                 raise typer.Exit(error.exit_code) from None
+            if isinstance(error, OSError) and (line := refusal(error)) is not None:
+                note(line)
+                raise typer.Exit(RunFailedError.exit_code) from None
             hint = "" if debug else "; run again with --debug for the traceback"
             note(f"{type(error).__name__}: {one_line(str(error), 300)}{hint}")
             raise typer.Exit(1) from None
 
 
-def _clean(error: typer.TyperException) -> None:
-    """What is wrong with the words that were typed: typer prints it with these words in it."""
-    message = getattr(error, "message", "")
-    # Help has colours of its own.
-    if message and type(error).__name__ != "NoArgsIsHelpError":
-        error.message = safe(message)
+def _refuse(error: typer.TyperException) -> NoReturn:
+    """Say in one line what is wrong with the words that were typed."""
+    # Help is no refusal.
+    if type(error).__name__ == "NoArgsIsHelpError":
+        raise error
+    said = one_line(error.format_message(), 400).rstrip(".").replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "stonk-tui"
+    note(f"{said[:1].lower()}{said[1:]}; see `{command} --help`")
+    raise typer.Exit(error.exit_code) from None
 
 
 app = typer.Typer(

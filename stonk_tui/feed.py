@@ -22,8 +22,9 @@ from engine.errors import UserError
 from engine.runs import curves, live_settings, replay, stage1
 from engine.runs.curves import Curve
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import refusal
 from engine.runs.history import TERMINAL_STATES, History
-from engine.runs.reader import Event, Rollout, StoreReader
+from engine.runs.reader import SALVAGE, Event, Rollout, StoreReader
 from engine.runs.status import effective_state
 from stonk_tui.widgets.text import line
 
@@ -265,7 +266,9 @@ class Feed:
     def _explain(self, error: Exception) -> str:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             return "the run's store is busy; trying again"
-        return f"the run's store is damaged ({error}): {self._run.database}"
+        if isinstance(error, OSError) and (line := refusal(error)) is not None:
+            return f"the run's store cannot be read: {line}"
+        return f"the run's store is damaged ({error}); {SALVAGE}: {self._run.database}"
 
     def _give(self, batch: Batch) -> None:
         with self._lock:

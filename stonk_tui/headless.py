@@ -23,6 +23,8 @@ _POLL_SECONDS = 0.2
 _PAGE = 2000
 _PROGRESS_SECONDS = 5.0
 _WINDOW = 10
+_WORDS = 600
+"""Characters of what a worker says: the advice stands at the end."""
 _LOGGED = (
     "state",
     "checkpoint",
@@ -58,10 +60,9 @@ def follow(
         note(f"run {run.id} goes on; end it with `stonk-tui stop {run.id}`")
         raise typer.Exit(130) from None
     if history.state == "failed":
-        raise RunFailedError(
-            f"run {run.id} failed: {one_line(history.detail) or 'no reason given'}; "
-            f"the log is {run.log}"
-        )
+        detail = one_line(history.detail, _WORDS) or "no reason given"
+        log = "" if str(run.log) in detail else f"; the log is {run.log}"
+        raise RunFailedError(f"run {run.id} failed: {detail}{log}")
     say(summary(run, history))
 
 
@@ -126,7 +127,7 @@ class Lines:
         if event.kind in _LOGGED:
             said = history.log[-1]
             mark = f"{said.level}: " if said.level in ("warning", "error") else ""
-            return mark + one_line(said.text)
+            return mark + one_line(said.text, _WORDS)
         return None
 
     def _progress_line(self, event: Event, history: History) -> str | None:

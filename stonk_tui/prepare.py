@@ -118,7 +118,10 @@ def check_resumable(run: RunDirectory) -> int:
         )
     history = read_history(run)
     if history.max_steps is not None and history.step >= history.max_steps:
-        raise UserError(f"run {run.id} has done all its {history.max_steps} steps")
+        raise UserError(
+            f"run {run.id} has done all its {history.max_steps} steps",
+            fix=f"look at it with `stonk-tui attach {run.id}`, or start a new one",
+        )
     return history.attempt
 
 

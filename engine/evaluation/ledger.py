@@ -115,7 +115,9 @@ def _locked() -> Iterator[int]:
         file = os.open(path(), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UserError(
-            f"the ledger of evaluations cannot be opened: {error.strerror}", where=str(path())
+            f"the ledger of evaluations cannot be opened: {error.strerror}",
+            where=str(path()),
+            fix="every evaluation is counted there; make it writable, or set STONK_HOME elsewhere",
         ) from error
     try:
         # Held for a moment only, so waiting for it is right.
@@ -138,7 +140,9 @@ def _append(file: int, entry: Mapping[str, Any]) -> None:
         os.fsync(file)
     except OSError as error:
         raise UserError(
-            f"the ledger of evaluations cannot be written: {error.strerror}", where=str(path())
+            f"the ledger of evaluations cannot be written: {error.strerror}",
+            where=str(path()),
+            fix="every evaluation is counted there; make it writable, or set STONK_HOME elsewhere",
         ) from error
 
 

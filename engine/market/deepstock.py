@@ -355,7 +355,9 @@ def _parquet(path: Path, place: str) -> Iterator[_Batch]:
                 first += batch.num_rows
     except (pa.ArrowException, UnicodeDecodeError, KeyError) as error:
         raise UserError(
-            f"not a readable parquet file: {one_line(str(error), 80)}", where=place
+            f"not a readable parquet file: {one_line(str(error), 80)}",
+            where=place,
+            fix="write it again or remove it",
         ) from error
 
 

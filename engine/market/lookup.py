@@ -40,9 +40,11 @@ def find_example(dataset: "Dataset", ticker: str, date: str, *, labelled: bool =
         return dataset.find(f"{ticker}:{day.isoformat()}", labelled=labelled)
     except KeyError:
         near = _nearest(dataset.usable_days(tickers.index(ticker), labelled=labelled), day)
+        why = "no trading day, or too early for its window and volatility"
+        if labelled:
+            why = "no trading day, too early for its window and volatility, or without a label"
         raise UserError(
-            f"no example of {one_line(ticker)} on {day}: no trading day, too early for its window"
-            f" and volatility{', or without a label' if labelled else ''}",
+            f"no example of {one_line(ticker)} on {day}: {why}",
             where="--date",
             fix=f"the nearest are {' and '.join(near)}" if near else "use another ticker",
         ) from None

@@ -262,7 +262,9 @@ def _read_parquet(path: Path, place: str, spellings: Mapping[str, Sequence[str]]
         }
     except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
         raise UserError(
-            f"not a readable parquet file: {one_line(str(error), 80)}", where=place
+            f"not a readable parquet file: {one_line(str(error), 80)}",
+            where=place,
+            fix="write it again or remove it",
         ) from error
     return Table(
         place,

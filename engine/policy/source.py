@@ -107,6 +107,7 @@ def check_model_folder(folder: Path) -> None:
             raise UserError(
                 "this model brings code of its own (auto_map), which is never run",
                 where=f"{where}/{name}",
+                fix="use a model without any",
             )
     if code := next(folder.glob("*.py"), None):
         raise UserError(
@@ -115,7 +116,14 @@ def check_model_folder(folder: Path) -> None:
             fix="if you trust the rest of it, remove that file",
         )
     if missing := _missing_files(folder):
-        raise UserError(f"{one_line(missing)} is missing", where=where)
+        is_pickled = missing.endswith(".safetensors") and any(folder.glob("*.bin"))
+        raise UserError(
+            f"{one_line(missing)} is missing",
+            where=where,
+            fix="save the weights as safetensors: pickled ones are never loaded"
+            if is_pickled
+            else "put it there or fetch the model again",
+        )
 
 
 def _check_architecture(config: Path, where: str) -> None:

@@ -39,6 +39,7 @@ GROUP = "stonk_tui.components"
 """Entry points of this group name components of installed packages."""
 
 _WHERE = "reward.components"
+_MEND = "mend it, and allow it anew with --allow-code"
 _RESERVED = ("total", "std")
 """Metrics beside those of the components."""
 _IN_FILE = re.compile(
@@ -67,14 +68,14 @@ class CustomComponent:
         except Exception as error:
             raise RunFailedError(
                 f"component {self.name} failed on {example.key}: {type(error).__name__}:"
-                f" {one_line(str(error))}"
+                f" {one_line(str(error))}; {_MEND}"
             ) from error
         match result:
             case (value, str() as reason) if isinstance(value, Real) and _is_finite(value):
                 return Score(float(value), one_line(reason))
         raise RunFailedError(
             f"component {self.name} returned {one_line(repr(result), 80)} on {example.key},"
-            " not a finite number and a text"
+            f" not a finite number and a text; {_MEND}"
         )
 
 

@@ -88,7 +88,9 @@ def build(
     try:
         content = _Content.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A key with a slip of the pen is missing under its right name as well.
+        unknown = [one for one in error.errors() if one["type"] == "extra_forbidden"]
+        first = (unknown or error.errors())[0]
         keys = [str(key) for key in first["loc"]]
         raise UserError(_explained(first, keys), where=place(keys)) from error
     for component in content.weights:
@@ -109,6 +111,8 @@ def _explained(error: Mapping[str, Any], keys: Sequence[str]) -> str:
         known = [f.name for f in fields(Thresholds)] if inside else list(_Content.model_fields)
         return f"unknown key {one_line(keys[-1], 40)!r}; {_near(keys[-1], known)}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return "field required"
     given = one_line(str(error.get("input")), 60)
     return f"{message[:1].lower()}{message[1:]}, not {given!r}"
 

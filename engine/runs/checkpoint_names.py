@@ -74,14 +74,15 @@ def pinned(named: NamedCheckpoint, run: RunDirectory) -> str:
 
 
 def names(run: RunDirectory) -> list[str]:
-    """Checkpoint names of a run by step, oldest first."""
-    if not run.checkpoints.is_dir():
+    """Checkpoint names of a run by step, oldest first; none of a run that may not be read."""
+    try:
+        found = [
+            path.name
+            for path in run.checkpoints.iterdir()
+            if FOLDER.fullmatch(path.name) and _is_own_folder(path)
+        ]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-    found = [
-        path.name
-        for path in run.checkpoints.iterdir()
-        if FOLDER.fullmatch(path.name) and _is_own_folder(path)
-    ]
     return sorted(found, key=step_of)
 
 
@@ -116,7 +117,11 @@ def _looks_like_path(text: str) -> bool:
 
 def _at_path(folder: Path) -> NamedCheckpoint:
     if not folder.is_dir():
-        raise UserError("there is no such checkpoint folder", where=one_line(str(folder)))
+        raise UserError(
+            "there is no such checkpoint folder",
+            where=one_line(str(folder)),
+            fix="`stonk-tui status RUN` lists a run's checkpoints",
+        )
     run = RunDirectory(folder.parent.parent)
     is_of_run = folder.parent == run.checkpoints and (run.path / "run.yaml").is_file()
     return NamedCheckpoint(folder.name, folder, run if is_of_run else None)
@@ -133,7 +138,7 @@ def _in_run(text: str, run: RunDirectory) -> str:
         return name
     if text == "last":
         if not (known := names(run)):
-            raise UserError(f"run {run.id} has no checkpoint yet")
+            raise UserError(f"run {run.id} has no checkpoint yet", fix="save one first")
         return known[-1]
     if match := _STEP.fullmatch(text):
         return f"step-{int(match[1]):06d}"

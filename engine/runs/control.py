@@ -227,13 +227,26 @@ def send(run: RunDirectory, verb: str, payload: Mapping[str, Any] | None = None)
             _send(client, {"id": identifier, "verb": verb, "payload": dict(payload or {})})
             reply = dict(json.loads(next(_frames(client), b"")))
     except (OSError, ValueError, TypeError) as error:
-        raise NobodyListensError(
-            f"no worker answers for run {run.id}",
-            fix=f"`stonk-tui status {run.id}` tells its state",
-        ) from error
+        raise _nobody(run) from error
     if not reply.get("ok"):
         raise UserError(f"the worker refused: {one_line(str(reply.get('message')))}")
     return identifier
+
+
+def _nobody(run: RunDirectory) -> NobodyListensError:
+    what = f"no worker answers for run {run.id}"
+    if run.worker() is not None and run.socket.exists():
+        # It acknowledges nothing that it cannot write down.
+        return NobodyListensError(
+            f"{what} in time, but one lives",
+            fix="see whether its disk is full (`df -h`), or try again in a moment",
+        )
+    if run.worker() is not None:
+        return NobodyListensError(
+            f"{what} at {run.socket}, but one lives",
+            fix="try again in a moment, or set XDG_RUNTIME_DIR to what it was at the run's start",
+        )
+    return NobodyListensError(what, fix=f"`stonk-tui status {run.id}` tells its state")
 
 
 def _check_set(payload: Mapping[str, Any]) -> None:

@@ -82,8 +82,10 @@ class RunDirectory:
     @property
     def is_prepared(self) -> bool:
         """Made by a promotion or by ``prepare``, and never started: it may still be edited."""
-        waits = self.promotion.exists() or (self.path / PREPARED).exists()
-        return waits and not (self.path / "worker.json").exists()
+        # Unlike Path.exists, os.path.exists answers where nobody lets us look.
+        exists = os.path.exists
+        waits = exists(self.promotion) or exists(self.path / PREPARED)
+        return waits and not exists(self.path / "worker.json")
 
     @property
     def socket(self) -> Path:
@@ -104,6 +106,12 @@ class RunDirectory:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise UserError(
                 f"not valid YAML: {one_line(str(error.problem))}", where=f"{file}:{line}"
+            ) from error
+        except PermissionError as error:
+            raise UserError(
+                "this run may not be read: permission denied",
+                where=str(file),
+                fix="see whether folder and file are yours",
             ) from error
         except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             # A date that there is not is a ValueError.
@@ -305,8 +313,16 @@ def list_runs() -> list[RunDirectory]:
     parent = runs_directory()
     if not parent.is_dir():
         return []
-    runs = [RunDirectory(path) for path in parent.iterdir() if (path / "run.yaml").is_file()]
+    runs = [RunDirectory(path) for path in parent.iterdir() if _may_be_run(path)]
     return sorted(runs, key=lambda run: run.id, reverse=True)
+
+
+def _may_be_run(path: Path) -> bool:
+    """Whether a folder is a run; one that nobody lets us look into is, and says so when read."""
+    try:
+        return (path / "run.yaml").is_file()
+    except PermissionError:
+        return _NAME.fullmatch(path.name) is not None
 
 
 def find(name: str | None) -> RunDirectory:

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import RunFailedError
+from engine.text import one_line
 
 BALLAST_BYTES = 64 * 2**20
 _ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
 _CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
@@ -50,6 +53,20 @@ def in_words(error: BaseException) -> tuple[str, str]:
     if is_broken:
         return "the disk cannot be written (input/output error)", "see what `dmesg` says of it"
     return "the disk is full", "free some space (`df -h` tells where)"
+
+
+def refusal(error: OSError) -> str | None:
+    """One line on a file or folder that the system refuses, with what to do; None for others."""
+    if is_shortage(error):
+        what, fix = in_words(error)
+    elif error.errno in _FORBIDDEN:
+        what, fix = str(error.strerror), "see whether it is yours and mounted for writing"
+    elif error.errno in _MISSING:
+        what, fix = str(error.strerror), "see whether it was moved or deleted meanwhile"
+    else:
+        return None
+    where = "" if error.filename is None else f"{one_line(os.fsdecode(error.filename))}: "
+    return f"{where}{what}; {fix}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from engine.config import RunConfig
 from engine.errors import RunFailedError, UserError
 from engine.runs import devices, directory, session, stage1
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import refusal
 from engine.runs.home import home
 
 WORKER_MODULE = "engine.worker"
@@ -41,13 +42,16 @@ def device_lock(device: str) -> Path:
 def refuse_busy_device(device: str) -> None:
     """Say which run holds the device, before anything is made.
 
-    The worker takes the lock for good; this check only gives the answer early.
+    The worker takes the lock for good; this check only gives the answer early. A worker that
+    only answers probes is no hindrance: it ends when training begins, see ``end_prober``.
 
     Raises:
         UserError: another run holds it.
     """
     holder = _run_on(device)
-    is_gone = holder is not None and holder.worker() is None and holder.prober() is None
+    if holder is not None and holder.worker() is None and holder.prober() is not None:
+        return
+    is_gone = holder is not None and holder.worker() is None
     patience = directory.LOCK_PATIENCE_SECONDS if is_gone else 0.0
     with directory.exclusive(device_lock(device), patience=patience) as acquired:
         if not acquired:
@@ -118,7 +122,11 @@ def launch_prober(run: RunDirectory, verb: str = "probe") -> None:
     try:
         _spawn(run, PROBE_OPTION)
     except OSError as error:
-        raise RunFailedError(f"no worker could be started: {error.strerror}") from error
+        raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> RunFailedError:
+    return RunFailedError(f"no worker could be started: {refusal(error) or error.strerror}")
 
 
 def _holder(device: str) -> str:
@@ -156,7 +164,7 @@ def launch(config: RunConfig) -> RunDirectory:
         _spawn(run)
     except OSError as error:
         shutil.rmtree(run.path, ignore_errors=True)
-        raise RunFailedError(f"no worker could be started: {error.strerror}") from error
+        raise _not_started(error) from error
     return run
 
 
@@ -183,7 +191,7 @@ def relaunch(run: RunDirectory) -> None:
     try:
         _spawn(run)
     except OSError as error:
-        raise RunFailedError(f"{run.path}: no worker could be started: {error.strerror}") from error
+        raise _not_started(error) from error
 
 
 def _spawn(run: RunDirectory, *options: str) -> None:

@@ -4,7 +4,9 @@ An open cursor would pin the write-ahead log and let it grow, so every call read
 all its rows and is done. Text comes back raw: whoever shows it sanitizes it.
 """
 
+import errno
 import json
+import os
 import sqlite3
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +71,10 @@ _ROLLOUT = (
     " FROM rollouts r JOIN prompts p ON p.id = r.prompt_id"
 )
 
+SALVAGE = "put a copy of it back, or keep what you need of checkpoints/ and delete the run"
+"""What to do about a store that is damaged."""
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
 # Older versions of SQLite take no more than 999 in a query.
 _PARAMETERS = 500
 
@@ -84,20 +90,28 @@ class StoreReader:
             UserError: written by a newer version, or damaged.
         """
         if not path.exists():
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         self._path = path
-        self._connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False, timeout=5
-        )
+        try:
+            self._connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro{_immutable(path)}",
+                uri=True,
+                check_same_thread=False,
+                timeout=5,
+            )
+        except sqlite3.OperationalError as error:
+            raise _not_opened(path) from error
         try:
             row = self._connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         except sqlite3.OperationalError as error:
             self._connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+                raise _not_opened(path) from error
             # Between creating the file and its tables, the store is not there yet.
             raise FileNotFoundError(path) from error
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise UserError("the run's store is damaged", where=str(path)) from error
+            raise UserError("the run's store is damaged", where=str(path), fix=SALVAGE) from error
         if int(row[0]) > SCHEMA_VERSION:
             self._connection.close()
             raise UserError(
@@ -297,9 +311,30 @@ class StoreReader:
         try:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             raise UserError(
-                f"the run's store cannot be read ({error})", where=str(self._path)
+                f"the run's store cannot be read ({error})",
+                where=str(self._path),
+                fix="try again in a moment" if code in _BUSY else SALVAGE,
             ) from error
+
+
+def _not_opened(path: Path) -> UserError:
+    return UserError(
+        "the run's store cannot be opened",
+        where=str(path),
+        fix="see whether folder and file are yours",
+    )
+
+
+def _immutable(path: Path) -> str:
+    """What lets SQLite read a store that nobody can write, such as on a disk mounted read-only.
+
+    It would make files beside the store otherwise. Nothing may be left in a write-ahead log.
+    """
+    log = Path(f"{path}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    return "" if has_log or os.access(path.parent, os.W_OK) else "&immutable=1"
 
 
 def _event(row: tuple[Any, ...]) -> Event:

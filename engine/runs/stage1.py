@@ -166,7 +166,11 @@ def _read_config(file: Path, where: str) -> dict[str, Any]:
             raise UserError("this is not an adapter's configuration", where=where)
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError("the adapter's configuration cannot be read", where=where) from error
+        raise UserError(
+            "the adapter's configuration cannot be read",
+            where=where,
+            fix="name a folder with adapter_config.json and adapter_model.safetensors",
+        ) from error
     if not isinstance(values, dict):
         raise UserError("this is not an adapter's configuration", where=where)
     return values
@@ -198,7 +202,9 @@ def _check_tensors(file: Path, facts: AdapterFacts) -> None:
         ranks[name] = shape[0] if half == "lora_A" else shape[1]
     if not ranks or any(rank != facts.rank for rank in ranks.values()):
         raise UserError(
-            f"the tensors do not have the rank {facts.rank} of {ADAPTER_CONFIG}", where=where
+            f"the tensors do not have the rank {facts.rank} of {ADAPTER_CONFIG}",
+            where=where,
+            fix="name a folder whose two files belong together",
         )
 
 

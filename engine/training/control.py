@@ -33,6 +33,7 @@ class Control:
         self._store = store
         self._deadline = deadline
         self._stop_reason: str | None = None
+        self._pause_reason = ""
         self._checkpoint: Callable[[], str] | None = None
         self._change: Callable[[Command], str] | None = None
         self._answer_probe: AnswerProbe | None = None
@@ -84,6 +85,7 @@ class Control:
             StopRequestedError: by command, signal or deadline.
         """
         paused = pause_because is not None
+        self._pause_reason = pause_because or ""
         if pause_because is not None:
             self._store.event("state", {"state": "paused", "detail": pause_because})
         while True:
@@ -170,7 +172,8 @@ class Control:
         self._store.event("state", {"state": "evaluating", "detail": task})
         told = self._evaluate(command, Host(self._is_interrupted, self.obey_probes, tell))
         answer_interrupts(self._commands, self._store)
-        self._store.event("state", {"state": state, "detail": ""})
+        detail = self._pause_reason if state == "paused" else ""
+        self._store.event("state", {"state": state, "detail": detail})
         return told
 
     def _save(self) -> tuple[bool, str]:

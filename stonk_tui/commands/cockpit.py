@@ -89,7 +89,9 @@ def _newest_living() -> RunDirectory | None:
 
 def _need_terminal(fix: str) -> None:
     if not is_interactive():
-        raise UserError("the cockpit needs a terminal", fix=fix)
+        is_dumb = sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
+        kind = " that can do more than TERM=dumb says" if is_dumb else ""
+        raise UserError(f"the cockpit needs a terminal{kind}", fix=fix)
 
 
 def _adapt_to_connection() -> None:

@@ -6,11 +6,14 @@ from engine.errors import RunFailedError
 from engine.runs import control, directory
 from engine.runs.directory import RunDirectory
 from engine.runs.reader import StoreReader
+from engine.runs.status import read_history
 from engine.text import one_line
 from stonk_tui.commands.output import note, say
 
 _POLL_SECONDS = 0.1
 _PAGE = 5000
+_WORDS = 600
+"""Characters of how a run ended."""
 
 
 def send_and_wait(verb: str, name: str | None, timeout: float) -> None:
@@ -33,6 +36,8 @@ def send_and_wait(verb: str, name: str | None, timeout: float) -> None:
         while _is_alive(run) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
     say(f"{run.id}: {message}")
+    if verb == "stop" and (detail := read_history(run).detail) not in ("", "stopped by command"):
+        note(one_line(detail, _WORDS))
 
 
 def answer(run: RunDirectory, verb: str, identifier: str, deadline: float) -> tuple[bool, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.config import ModelConfig
 from engine.errors import UserError
+from engine.policy.quiet import quieten_libraries
 from engine.policy.source import ensure_model, local_folder
 from engine.runs import checkpoint_names, manifest
 from engine.runs.checkpoint_names import NamedCheckpoint
@@ -31,6 +32,7 @@ def export(name: str, form: str, out: Path, *, as_json: bool) -> None:
     checkpoint = checkpoint_names.resolve(name)
     folder, run = _checked(checkpoint)
     out = out.expanduser().absolute()
+    quieten_libraries()
     # torch comes with this import.
     from engine.policy import export as exporting
 
@@ -96,7 +98,11 @@ def _checked(checkpoint: NamedCheckpoint) -> tuple[Path, RunDirectory]:
             fix="name a checkpoint of a run",
         )
     if problem := manifest.damage(checkpoint.folder):
-        raise UserError(f"this checkpoint is damaged: {problem}", where=str(checkpoint.folder))
+        raise UserError(
+            f"this checkpoint is damaged: {problem}",
+            where=str(checkpoint.folder),
+            fix="export another one",
+        )
     return checkpoint.folder, checkpoint.run
 
 

@@ -129,6 +129,10 @@ def _status_text(found: dict[str, Any]) -> str:
     if progress := found["progress"]:
         share = f" {progress['done'] / progress['total']:.0%}" if progress["total"] else ""
         rows.append(("at", f"{progress['task']}{share} {progress['detail']}"))
+    rows += [
+        ("alarm", f"{alarm['title']}, since step {alarm['since_step']}")
+        for alarm in found["alarms"]
+    ]
     rows += [(name, _metric(name, value)) for name, value in sorted(metrics.items())]
     rows += [
         (
@@ -151,10 +155,6 @@ def _status_text(found: dict[str, Any]) -> str:
         rows.append((f"milestone {milestone.get('name')}", text + why))
     if found["power"] is not None:
         rows.append(("power level", str(found["power"])))
-    rows += [
-        ("alarm", f"{alarm['title']}, since step {alarm['since_step']}")
-        for alarm in found["alarms"]
-    ]
     for checkpoint in found["checkpoints"]:
         star = ", best" if checkpoint["name"] == found["best"] else ""
         rows.append(("checkpoint", f"{checkpoint['name']}{star}"))

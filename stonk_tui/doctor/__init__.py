@@ -74,6 +74,7 @@ def collect(model_id: str, home: Path) -> DoctorReport:
         *machine.judge_libraries(versions, torch),
         *gpus.judge_gpus(driver, torch, os.environ.get("CUDA_VISIBLE_DEVICES")),
         model.judge_memory(model_id, parameters, psutil.virtual_memory().available, torch),
+        model.judge_home(home),
         model.judge_disk("disk (runs)", home, model.free_space(home), model.RUN_DISK),
         model.judge_disk(
             "disk (model)", cache, model.free_space(cache), model.model_disk(model_id, parameters)

@@ -1,6 +1,7 @@
 """What the chosen model needs of memory and disk, against what there is."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,6 +110,16 @@ def judge_disk(name: str, path: Path, free: int | None, needed: int | None) -> F
     if free >= needed:
         return Finding(name, "ok", text)
     return Finding(name, "error", text, "free some space, or set STONK_HOME to another disk")
+
+
+def judge_home(home: Path) -> Finding:
+    """Whether runs can be kept in a folder that may have to be made first."""
+    # A disk that is mounted for reading alone counts, for root as well.
+    if os.access(nearest_existing(home), os.W_OK | os.X_OK):
+        return Finding("home", "ok", f"runs can be kept in {home}")
+    return Finding(
+        "home", "error", f"{home} cannot be written", "set STONK_HOME to a folder you can write to"
+    )
 
 
 def model_cache(model_id: str) -> Path:

@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from engine import config as configuration
 from engine.errors import UserError
 from engine.runs.directory import RunDirectory
+from engine.runs.disk import refusal
 from engine.text import one_line
 from stonk_tui import actions, run_filter, run_table
 from stonk_tui.run_list import GOING, Listed, RunList
@@ -105,7 +106,8 @@ class RunsScreen(CockpitScreen):
             self._list.look(lambda runs, _: self.app.call_from_thread(self._take, runs))
         except OSError as error:
             self.app.call_from_thread(
-                self.query_one(Table).say_when_empty, one_line(f"The runs cannot be read: {error}")
+                self.query_one(Table).say_when_empty,
+                one_line(f"The runs cannot be read: {refusal(error) or error}", 400),
             )
         finally:
             self._reading.release()

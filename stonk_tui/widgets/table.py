@@ -5,6 +5,7 @@ person is looking at: the cursor stays on its row, except while it rests on the 
 one, where it follows the newest.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -177,7 +178,8 @@ class Table(ScrollView, can_focus=True):
             return self._strip(self._header(width), base, width)
         index = y - 1 + self.scroll_offset.y
         if index >= self.num_rows:
-            text = self._empty if index == 0 else ""
+            said = [] if self.num_rows else textwrap.wrap(self._empty, max(1, width - 2))
+            text = said[index] if index < len(said) else ""
             return self._strip(Content.styled(f" {text}", "$quiet"), base, width)
         style = base
         if index == self._cursor and (self.has_focus or self.screen.focused is None):

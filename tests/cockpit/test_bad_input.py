@@ -66,6 +66,15 @@ async def test_store_that_is_damaged_while_it_is_watched_leaves_what_was_read_on
         assert "20/500" in text_of(app)
 
 
+def test_store_that_may_not_be_read_is_not_called_damaged() -> None:
+    feed = Feed(recorded.record(1, state="finished").run, lambda: None)
+    said = feed._explain(PermissionError(13, "Permission denied", "/runs/a/events.db"))
+    assert said == (
+        "the run's store cannot be read: /runs/a/events.db: Permission denied; "
+        "see whether it is yours and mounted for writing"
+    )
+
+
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

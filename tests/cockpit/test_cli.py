@@ -1,6 +1,7 @@
 """The command line: what can be typed, what is printed where, and with which exit code."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,12 +22,14 @@ from typer.testing import CliRunner, Result
 
 from engine import config as configuration
 from engine.config import SCHEMA_VERSION, RunConfig
+from engine.errors import UserError
 from engine.runs import devices, directory, launcher, live_settings
 from engine.runs.control import ControlServer
 from engine.runs.directory import RunDirectory
 from engine.runs.store import EventStore
 from stonk_tui import prepare
 from stonk_tui.cli import app
+from stonk_tui.commands import cockpit
 from tests.market_files import rows, write_csv
 from tests.waiting import wait_for
 
@@ -49,13 +52,14 @@ server = ControlServer(run.socket, store)
 with exclusive(device_lock(config.model.device), run.id):
     store.event("worker", {"pid": 1, "device": "cpu", "max_steps": config.schedule.max_steps})
     store.event("state", {"state": "training"})
-    first = 1 + (store.attempt - 1) * 2
+    first, detail = 1 + (store.attempt - 1) * 2, ""
     for number in range(first, config.schedule.max_steps + 1):
         metrics = {"reward/total": number / 10, "reward/format": 0.5, "accuracy": 0.5}
         store.event("step", {"metrics": metrics, "seconds": {"total": 0.1}}, step=number)
         if config.name == "waits" and store.attempt == 1 and number == 2:
             command = server.commands.get()
             store.answer(command.id, command.verb, ok=True, message="stopped at step 2")
+            detail = "stopped by command, without a checkpoint"
             break
         if config.name == "fails":
             store.event("state", {"state": "failed", "detail": "the loss is not finite"})
@@ -66,7 +70,7 @@ with exclusive(device_lock(config.model.device), run.id):
             import os, signal
             os.kill(os.getpid(), signal.SIGKILL)
 server.close()
-store.event("state", {"state": "finished", "detail": ""})
+store.event("state", {"state": "finished", "detail": detail})
 store.close()
 '''
 
@@ -153,7 +157,7 @@ def test_version_is_printed() -> None:
 
 BAD_LINES = {
     "unknown command": (["trian"], "train"),
-    "unknown option": (["demo", "--stesp", "3"], "No such option"),
+    "unknown option": (["demo", "--stesp", "3"], "no such option"),
     "no steps": (["demo", "--steps", "0"], "--steps"),
     "unknown device": (["demo", "--device", "tpu"], "use auto, cpu, cuda or cuda:N"),
     "unknown quantisation": (["demo", "--quantize", "int8"], "--quantize"),
@@ -169,6 +173,10 @@ def test_line_that_means_nothing_ends_with_2(arguments: list[str], expected: str
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert expected in result.stderr
+    assert result.stderr.startswith("stonk-tui: ")
+    assert "; see `" in result.stderr
+    assert result.stderr.endswith(" --help`\n")
+    assert result.stderr.count("\n") == 1
     assert directory.list_runs() == []
 
 
@@ -176,6 +184,7 @@ BAD_INPUT = {
     "unknown preset": (["train", "--preset", "nope"], "no preset called 'nope'"),
     "preset taken for a file": (["train", "stage1"], "for the preset use --preset stage1"),
     "missing file": (["train", "absent.yaml"], "absent.yaml: cannot read the configuration"),
+    "bad section": (["demo", "--set", "zebra.grp=3"], "--set zebra.grp=3: unknown key 'zebra'"),
     "bad setting": (["demo", "--set", "rollout.grp=3"], "--set rollout.grp=3: unknown key"),
     "setting out of range": (["demo", "--set", "rollout.group_size=1"], "not '1'"),
     "unknown model": (["demo", "--model", "gpt2"], "model.id: no model called 'gpt2'"),
@@ -185,7 +194,7 @@ BAD_INPUT = {
     "no run yet": (["status"], "there is no run yet"),
     "no run to go on with": (["train", "--resume"], "there is no run yet"),
     "no run to stop": (["stop"], "there is no run yet"),
-    "no terminal": ([], "the cockpit needs a terminal"),
+    "no terminal": ([], "the cockpit needs a terminal; see"),
 }
 
 
@@ -200,6 +209,21 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_no_run(
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert directory.list_runs() == []
+
+
+def test_what_the_system_refuses_is_one_line_with_advice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/else/runs")
+
+    monkeypatch.setattr(directory, "list_runs", refuse)
+    result = invoke("runs")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "stonk-tui: /else/runs: Permission denied; "
+        "see whether it is yours and mounted for writing\n"
+    )
 
 
 def test_error_names_file_line_and_key(tmp_path: Path) -> None:
@@ -363,6 +387,7 @@ def test_stopped_run_goes_on_with_train_resume(model: Path, by_name: bool) -> No
     assert stopped.exit_code == 0, stopped.output
     assert stopped.stdout == f"{run.id}: stopped at step 2\n"
     assert "keeps a checkpoint" in stopped.stderr
+    assert stopped.stderr.endswith("stopped by command, without a checkpoint\n"), "and that too"
     assert run.worker() is None, "stop waits until the run can be resumed"
 
     resumed = invoke("train", "--resume", *([run.id] if by_name else []))
@@ -375,7 +400,7 @@ def test_stopped_run_goes_on_with_train_resume(model: Path, by_name: bool) -> No
     wait_for(lambda: run.worker() is None)
     done = invoke("train", "--resume")
     assert done.exit_code == 2
-    assert "has done all its 4 steps" in done.stderr
+    assert "has done all its 4 steps; look at it with `stonk-tui attach" in done.stderr
 
 
 def test_ctrl_c_while_the_model_is_fetched_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,6 +575,32 @@ def test_command_to_a_run_without_a_worker_ends_with_2() -> None:
 
 # ---------------------------------------------------------------------------
 # Lists and status
+
+
+def test_status_tells_an_alarm_before_the_metrics(
+    living: tuple[RunDirectory, EventStore, ControlServer],
+) -> None:
+    run, store, _ = living
+    store.event("step", {"metrics": {"accuracy": 0.5}, "seconds": {}}, step=3)
+    words = {
+        "title": "no sign of work",
+        "explanation": "",
+        "advice": "",
+        "value": 3,
+        "threshold": 2,
+    }
+    store.event("alarm", {"name": "a", "on": True, **words}, step=3)
+    store.flush()
+    lines = invoke("status", run.id).stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names.index("alarm") < names.index("accuracy")
+
+
+def test_dumb_terminal_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(UserError, match="that can do more than TERM=dumb says; do else"):
+        cockpit._need_terminal("do else")
 
 
 def test_runs_and_status_speak_of_a_living_run(

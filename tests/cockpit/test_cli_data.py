@@ -79,7 +79,7 @@ def test_text_of_strangers_is_shown_inert(tmp_path: Path) -> None:
         ),
         (
             ["show", "--source", "demo", "--ticker", "AAPL", "--date", "2012-09-15"],
-            "the nearest are 2012-09-14 and 2012-09-17",
+            "or without a label; the nearest are 2012-09-14 and 2012-09-17",
         ),
         (["prepare", "--source", "demo", "--out", "/nowhere/out"], "/nowhere: no such folder"),
         (["prepare", "--source", "demo", "--out", "x", "--window", "1"], "--window: must be from"),

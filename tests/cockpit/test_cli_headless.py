@@ -226,3 +226,19 @@ def test_download_is_told_of_when_it_begins_and_every_ten_seconds(
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_advice_at_the_end_of_a_long_reason_is_said_and_the_log_once(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = f"out of memory {'x' * 300}; use a smaller model; see {run.log}"
+
+    def fail() -> None:
+        store = EventStore(run.database)
+        store.event("state", {"state": "failed", "detail": reason})
+        store.close()
+
+    with pytest.raises(RunFailedError) as caught:
+        follow(run, wait=Script(fail))
+    assert str(caught.value).endswith(f"use a smaller model; see {run.log}")
+    assert "use a smaller model" in capsys.readouterr().out

@@ -279,6 +279,7 @@ def test_export_of_a_damaged_or_homeless_checkpoint_is_wrong_input(
     damaged = invoke("export", "--checkpoint", "last", "--as", "adapter", "--out", out)
     assert damaged.exit_code == 2
     assert "damaged" in damaged.stderr
+    assert damaged.stderr.endswith("; export another one\n")
     folder = str(write_adapter(tmp_path / "theirs"))
     homeless = invoke("export", "--checkpoint", folder, "--as", "adapter", "--out", out)
     assert homeless.exit_code == 2

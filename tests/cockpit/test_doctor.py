@@ -240,6 +240,17 @@ def test_disk_levels(tmp_path: Path) -> None:
     assert model.judge_disk("disk", tmp_path, None, gib).level == "warning"
 
 
+def test_home_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.judge_home(tmp_path / "new").level == "ok"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    found = model.judge_home(tmp_path / "new")
+    assert found.level == "error"
+    assert found.fix is not None
+    assert "STONK_HOME" in found.fix
+
+
 # --- store
 
 

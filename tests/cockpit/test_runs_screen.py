@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from engine.runs import directory
 from engine.runs.reader import StoreReader
 from engine.runs.store import EventStore
 from stonk_tui import run_table
@@ -220,6 +221,20 @@ async def test_unreadable_run_says_why_and_the_others_are_shown() -> None:
         await settle(pilot)
         assert names_of(app) == ["broken"]
         assert "the run's store is damaged" in "\n".join(rows_of(app)[-3:-1])
+
+
+async def test_folder_of_runs_that_cannot_be_read_says_all_of_why_on_a_small_screen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", f"/home/{'a' * 70}/runs")
+
+    monkeypatch.setattr(directory, "list_runs", refuse)
+    app = cockpit(None)
+    async with opened(app, (80, 24)):
+        text = " ".join(text_of(app).split())
+        assert "The runs cannot be read:" in text
+        assert "see whether it is yours and mounted for writing" in text
 
 
 async def test_runs_are_selected_up_to_six() -> None:

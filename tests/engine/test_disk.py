@@ -47,6 +47,25 @@ def test_which_errors_of_a_disk_may_pass_by_themselves(error: Exception, may_pas
     assert disk.is_shortage(error) is may_pass
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "the disk is full; free some space"),
+        (OSError(errno.EROFS, "Read-only", "/a/b"), "/a/b: Read-only; see whether it is yours"),
+        (OSError(errno.EACCES, "Denied", b"/a\n"), "; see whether it is yours and mounted for wr"),
+        (FileNotFoundError(errno.ENOENT, "No file", "/a"), "/a: No file; see whether it was moved"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), None),
+        (OSError("no number"), None),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_advice(
+    error: OSError, expected: str | None
+) -> None:
+    found = disk.refusal(error)
+    assert found is None if expected is None else found is not None and expected in found
+    assert found is None or "\n" not in found
+
+
 def test_the_ballast_takes_real_room_and_gives_it_back(tmp_path: Path) -> None:
     ballast = Ballast(tmp_path / "ballast", size=2**20)
     assert ballast.lay()

@@ -405,6 +405,22 @@ def test_who_wants_the_worker_ends_an_evaluation_and_is_obeyed_after_it(
     assert answers[verb] == (verb != "probe")
 
 
+def test_a_pause_keeps_its_reason_over_an_evaluation(tmp_path: Path) -> None:
+    events = EventStore(tmp_path / "events.db")
+    commands = evaluations.commands(Command("one", request.VERB))
+    taken = Control(commands, events)
+    taken.allow_evaluations(FakeEvaluator(commands, "resume").answer)
+    taken.obey("training", pause_because="the disk is full; free some space")
+    events.close()
+    reader = StoreReader(tmp_path / "events.db")
+    found = [event.payload for event in reader.events(0, 100) if event.kind == "state"]
+    reader.close()
+    assert [(one["state"], one["detail"]) for one in found if one["state"] == "paused"] == [
+        ("paused", "the disk is full; free some space"),
+        ("paused", "the disk is full; free some space"),
+    ]
+
+
 def test_an_interruption_of_nothing_says_so(tmp_path: Path) -> None:
     events = EventStore(tmp_path / "events.db")
     taken = Control(evaluations.commands(Command("one", request.INTERRUPT)), events)

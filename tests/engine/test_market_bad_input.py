@@ -362,7 +362,10 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "a file for a folder": (says(f"ohlcv:{__file__}"), r"this is a file, not a folder"),
     "0-byte parquet": (content(b"", "AAPL.parquet"), r"AAPL\.parquet: the file is empty"),
     "parquet that is text": (content("abc", "AAPL.parquet"), r"AAPL\.parquet: not a readable par"),
-    "cut parquet": (truncated_parquet, r"AAPL\.parquet: not a readable parquet file"),
+    "cut parquet": (
+        truncated_parquet,
+        r"AAPL\.parquet: not a readable parquet file: .*; write it again or remove it",
+    ),
     "parquet with a negative price": (
         parquet_price(-3.0),
         r"AAPL\.parquet:5:Close: price not above 0: '-3\.0'",

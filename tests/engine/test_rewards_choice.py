@@ -105,6 +105,10 @@ BAD_FILES = {
         "weight:\n  direction: 1\nweights:\n  direction: 1\n",
         ":1:weight: unknown key 'weight'; did you mean weights?",
     ),
+    "misspelt weights": (
+        "weigths:\n  direction: 1\n",
+        ":1:weigths: unknown key 'weigths'; did you mean weights?",
+    ),
     "no weights": ("thresholds:\n  min_words: 3\n", ":weights: field required"),
     "negative weight": (
         "weights:\n  direction: -1\n",

@@ -41,6 +41,7 @@ BAD_FILES = {
         "rollout.max_new_tokens must be below rollout.context",
     ),
     "not YAML": ("name: [a\n", ":2: not valid YAML"),
+    "empty": ("# to be filled\n", "mine.yaml: the configuration is empty; write `preset: "),
     "not a mapping": ("- a\n- b\n", ":1: a configuration is a mapping"),
     "unknown preset": (
         "preset: nope\n",

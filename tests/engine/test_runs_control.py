@@ -310,6 +310,21 @@ def test_run_without_a_worker_answers_with_one_line(run: RunDirectory) -> None:
         control.send(run, "stop")
 
 
+def test_worker_that_listens_elsewhere_is_not_called_gone(run: RunDirectory) -> None:
+    run.record_worker()
+    with pytest.raises(UserError, match=r"but one lives; try again .* set XDG_RUNTIME_DIR to"):
+        control.send(run, "stop")
+
+
+def test_worker_that_does_not_answer_is_not_called_gone(run: RunDirectory) -> None:
+    run.record_worker()
+    silent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    silent.bind(str(run.socket))
+    silent.close()
+    with pytest.raises(UserError, match="in time, but one lives; see whether its disk is full"):
+        control.send(run, "stop")
+
+
 def test_socket_that_a_killed_worker_left_does_not_stop_the_next(run: RunDirectory) -> None:
     left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left.bind(str(run.socket))

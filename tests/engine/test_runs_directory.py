@@ -16,7 +16,7 @@ import yaml
 from engine import config as configuration
 from engine.config import SCHEMA_VERSION, RunConfig
 from engine.errors import UserError
-from engine.runs import directory
+from engine.runs import checkpoint_names, directory
 from engine.runs.directory import RunDirectory
 from engine.runs.durable import write_atomically
 from engine.runs.home import home, runs_directory, socket_directory
@@ -106,6 +106,42 @@ def test_damaged_configuration_is_a_user_error(text: str) -> None:
     (run.path / "run.yaml").write_text(text)
     with pytest.raises(UserError, match=r"run\.yaml"):
         run.config()
+
+
+def test_run_that_may_not_be_read_is_listed_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, foreign = make(), make("foreign")
+    is_file, read_text = Path.is_file, Path.read_text
+
+    def refuse_is_file(self: Path) -> bool:
+        if foreign.path in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return is_file(self)
+
+    def refuse_read(self: Path, **options: str) -> str:
+        if foreign.path in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read_text(self, **options)
+
+    monkeypatch.setattr(Path, "is_file", refuse_is_file)
+    monkeypatch.setattr(Path, "read_text", refuse_read)
+    assert set(directory.list_runs()) == {mine, foreign}
+    with pytest.raises(UserError, match="denied; see whether folder and file are yours"):
+        foreign.config()
+
+
+def test_run_that_nobody_lets_us_look_into_is_not_prepared_and_has_no_checkpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    run = make()
+    for name in ("exists", "is_dir", "iterdir"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert not run.is_prepared
+    assert checkpoint_names.names(run) == []
 
 
 def test_place_that_cannot_be_written_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Starting workers: devices are held by one run at a time, and nothing half-made stays."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -96,6 +97,26 @@ def test_device_of_a_run_whose_worker_has_just_died_is_waited_for() -> None:
         directory.exclusive(launcher.device_lock("cpu"), dead.id),
         pytest.raises(UserError, match=f"cpu is busy with run {dead.id}"),
     ):
+        launcher.refuse_busy_device("cpu")
+
+
+def test_run_that_cannot_be_written_starts_no_worker_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = directory.create(CPU)
+
+    def refuse(run: object, *options: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "/a/engine.log")
+
+    monkeypatch.setattr(launcher, "_spawn", refuse)
+    with pytest.raises(RunFailedError, match=r"started: /a/engine\.log: Read-only .*; see whether"):
+        launcher.relaunch(run)
+
+
+def test_worker_that_only_answers_probes_keeps_nobody_from_training() -> None:
+    asked = directory.create(CPU)
+    asked.record_prober()
+    with directory.exclusive(launcher.device_lock("cpu"), asked.id):
         launcher.refuse_busy_device("cpu")
 
 

@@ -1,12 +1,15 @@
 """Reading a store: never writing, never guessing, in short reads."""
 
+import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.config import SCHEMA_VERSION
 from engine.errors import UserError
+from engine.runs import reader as reader_module
 from engine.runs.reader import StoreReader
 from engine.runs.store import EventStore
 
@@ -75,8 +78,58 @@ def test_store_that_is_not_there_yet_is_told_from_one_that_is_broken(tmp_path: P
         StoreReader(tmp_path / "events.db")
     assert not (tmp_path / "events.db").exists()
     (tmp_path / "events.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"damaged; put a copy of it back, .* delete the run"):
         StoreReader(tmp_path / "events.db")
+
+
+def test_store_that_may_not_be_opened_is_one_line_with_advice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    with pytest.raises(UserError, match="cannot be opened; see whether folder and file are yours"):
+        StoreReader(path)
+
+
+def test_store_on_a_disk_that_is_mounted_for_reading_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    log = Path(f"{path}-wal")
+    log.write_bytes(b"what is not in the store yet")
+    assert reader_module._immutable(path) == ""
+    log.unlink()
+    connected: list[str] = []
+    connect = sqlite3.connect
+
+    def remember(address: str, **options: Any) -> sqlite3.Connection:
+        connected.append(address)
+        return connect(address, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    reader = StoreReader(path)
+    reader.events()
+    reader.close()
+    assert connected[0].endswith("?mode=ro&immutable=1")
+
+
+def test_store_whose_files_may_not_be_made_is_not_taken_for_one_that_is_not_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused:
+        def execute(self, query: str) -> None:
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **options: Refused())
+    with pytest.raises(UserError, match="cannot be opened; see whether folder and file are yours"):
+        StoreReader(path)
 
 
 def test_store_of_a_newer_version_is_one_clear_line(path: Path) -> None:
@@ -93,6 +146,6 @@ def test_damage_found_while_reading_is_an_error_in_words(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE events")
     database.close()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"cannot be read .* put a copy of it back"):
         reader.events()
     reader.close()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from engine import worker
 from engine.config import RunConfig, preset, with_overrides
 from engine.direction_call import DirectionCall
 from engine.errors import UserError
@@ -41,6 +42,22 @@ def no_worker_left(isolated_environment: None) -> Iterator[None]:
         if process := run.worker():
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "; free memory and resume the run, or"),
+        (MemoryError(), "out of memory (MemoryError); free memory"),
+        (ValueError("a\nb"), "ValueError: a b"),
+    ],
+)
+def test_what_stops_a_worker_is_one_line_and_memory_has_advice(
+    error: Exception, expected: str
+) -> None:
+    said = worker._in_words(error)
+    assert expected in said
+    assert "\n" not in said
 
 
 def _endless(config: RunConfig) -> RunConfig:
