@@ -75,6 +75,8 @@ def _work(run: RunDirectory) -> int:
         run.id, lambda text: store.event("notice", {"level": "warning", "text": text})
     )
     store.listen(notifier.tell)
+    # Left last of all: where the disk is full, letting go of socket and store may take for ever.
+    until_gone = ExitStack()
     try:
         config = run.config()
         promotion = stage1.verify(run, config)
@@ -96,7 +98,7 @@ def _work(run: RunDirectory) -> int:
 
             signal.signal(signal.SIGTERM, end)
             seconds = config.schedule.grace_seconds
-            stack.enter_context(grace(seconds, end, lambda: _end_now(run, store, seconds)))
+            until_gone.enter_context(grace(seconds, end, lambda: _end_now(run, store, seconds)))
             stack.enter_context(log_file.kept_short(run.log))
             stack.enter_context(hold_device(run, config.model.device))
             stack.enter_context(_watchdog(run, config, store, heartbeat))
@@ -118,6 +120,7 @@ def _work(run: RunDirectory) -> int:
     finally:
         notifier.close()
         store.close()
+        until_gone.close()
 
 
 def _in_words(error: Exception) -> str:
