@@ -224,10 +224,9 @@ def _child(what: str, place: Path, stdout: int) -> "Iterator[subprocess.Popen[st
 def terminal(
     environment: Mapping[str, str], size: tuple[int, int], is_tty: bool, encoding: str | None
 ) -> list[Finding]:
-    """What the cockpit will have of this terminal: one finding a capability."""
+    """What the cockpit will have of this terminal: one finding a capability; none without one."""
     if not is_tty:
-        text = "output is not a terminal"
-        return [Finding("terminal", "note", text, "run it where the cockpit is to be opened")]
+        return []
     term, colours = environment.get("TERM", ""), environment.get("COLORTERM", "")
     columns, rows = size
     is_bare = lacks_clipboard(environment) or not term

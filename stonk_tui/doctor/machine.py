@@ -182,7 +182,8 @@ def judge_terminal(environment: Mapping[str, str], size: tuple[int, int], is_tty
     columns, rows = size
     text = f"TERM={term or 'unset'}, COLORTERM={colour or 'unset'}"
     if not is_tty:
-        return Finding("terminal", "note", f"output is not a terminal ({text})")
+        text = f"output is not a terminal ({text})"
+        return Finding("terminal", "note", text, "run it where the cockpit is to be opened")
     text += f", {columns} × {rows}"
     if term in {"", "dumb"}:
         return Finding("terminal", "warning", text, "set TERM, for example to xterm-256color")
