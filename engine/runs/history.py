@@ -18,6 +18,8 @@ HANG = "hang"
 """Name of the alarm that the event of this kind raises."""
 KEPT_PROBES = 50
 KEPT_EVALUATIONS = 50
+KEPT_LINES = 1000
+"""Of the log, where points are let go of as well."""
 STATES = (
     "prepared",
     "starting",
@@ -312,6 +314,7 @@ class History:
         kept_steps = {kept.step for kept in self.checkpoints}
         # A resume starts from a checkpoint, and one that was never announced is the newest.
         self._marks = [mark for mark in self._marks if mark.step in kept_steps]
+        self._forget_turns_before(min(kept_steps))
         star = ", best so far" if payload.get("best") else ""
         self._say(event, "good", f"checkpoint {point.name}{star}")
 
@@ -385,6 +388,17 @@ class History:
         if payload["on"]:
             self.alarms[payload["name"]] = _alarm(step, payload)
 
+    def _forget_turns_before(self, step: int) -> None:
+        """Keep of the alarms' turns up to ``step`` those alone that are on after it."""
+        early = [turn for turn in self._alarm_turns if turn[0] <= step]
+        last = {payload["name"]: number for number, (_, payload) in enumerate(early)}
+        on = [
+            turn
+            for number, turn in enumerate(early)
+            if last[turn[1]["name"]] == number and turn[1]["on"]
+        ]
+        self._alarm_turns = on + self._alarm_turns[len(early) :]
+
     def _take(self, step: int, metrics: Mapping[str, float | None]) -> None:
         # Written out: a long run has half a million values, and is folded while a person waits.
         # Null is unknown; anything else that is no number no worker of ours has written.
@@ -406,6 +420,9 @@ class History:
 
     def _say(self, event: Event, level: str, text: str) -> None:
         self.log.append(LogLine(event.time, event.step, level, text, event.kind))
+        if self.kept_points is not None and len(self.log) > 2 * KEPT_LINES:
+            del self.log[:-KEPT_LINES]
+            self.log_is_cut = True
 
 
 def _alarm(step: int, payload: Mapping[str, Any]) -> Alarm:

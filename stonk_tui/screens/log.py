@@ -10,6 +10,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.runs.history import LogLine
 from stonk_tui import actions
 from stonk_tui.screens.base import CockpitScreen
 from stonk_tui.widgets.happenings import words
@@ -54,7 +55,7 @@ class LogScreen(CockpitScreen):
             yield Static(id="engine-text", markup=False)
 
     def on_mount(self) -> None:
-        self._lines_shown = -1
+        self._shown: tuple[int, LogLine | None] = (-1, None)
         self._engine_mark: tuple[int, int] | None = None
         self.query_one("#events-box").focus()
         self.set_interval(1.0, self._tail)
@@ -65,8 +66,9 @@ class LogScreen(CockpitScreen):
             return
         self.query_one(Trail).update(trail(model.run.id, "log"))
         log = model.history.log
-        if len(log) != self._lines_shown:
-            self._lines_shown = len(log)
+        newest = (len(log), log[-1] if log else None)
+        if newest != self._shown:
+            self._shown = newest
             entries = [words(entry) for entry in log[-MAX_EVENTS:]]
             self._fill(
                 "events", Content("\n").join(entries) if entries else Content("Nothing yet.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.runs.curves import EXACT_STEPS
-from engine.runs.history import History
+from engine.runs.history import KEPT_LINES, History
 from engine.runs.reader import StoreReader
 from engine.runs.replay import NEWEST, WHOLE_EVENTS, replay
 from engine.runs.store import EventStore
@@ -181,3 +181,32 @@ def test_history_that_is_watched_for_long_lets_go_of_old_points(tmp_path: Path) 
     series = history.series["kl"]
     assert series.is_cut
     assert series.steps == list(range(925, 1025))
+
+
+def test_history_that_is_watched_for_long_lets_go_of_old_lines_and_alarms(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    store = EventStore(path)
+    kept: list[str] = []
+    for step in range(1, 4 * KEPT_LINES):
+        alarm = {"name": f"a{step % 3}", "on": step % 4 > 1, "title": "t", "explanation": "e"}
+        store.event("alarm", alarm | {"advice": "a", "value": 1.0, "threshold": None}, step=step)
+        if step % 10 == 0:
+            removed, kept = kept[:-2], [*kept[-2:], f"step-{step:06d}"]
+            payload = {"name": kept[-1], "best": False, "removed": removed}
+            store.event("checkpoint", {**payload, "validation_reward": None})
+    oldest = int(kept[0][5:])
+    store.event("resumed", {"from_step": oldest}, step=oldest)
+    store.close()
+    reader = StoreReader(path)
+    history, until = History(kept_points=100), History()
+    while events := reader.events(history.last_seq, 50):
+        history.apply(events)
+        until.apply(event for event in events if event.step <= oldest and event.kind == "alarm")
+        assert len(history.log) <= 2 * KEPT_LINES
+        assert len(history._alarm_turns) < 40
+    reader.close()
+    assert history.log_is_cut
+    assert history.log[-1].text == f"goes on from step {oldest}"
+    # Those that were on at that checkpoint are on again.
+    assert history.alarms == until.alarms
+    assert history.alarms
