@@ -140,11 +140,11 @@ async def test_worker_that_is_gone_makes_a_run_stale_and_not_failed() -> None:
     try:
         recording.run.record_worker(worker.pid)
         async with opened(app) as pilot:
-            assert "● training" in text_of(app)
+            await until(pilot, lambda: "● training" in text_of(app))
             worker.kill()
             worker.wait()
             await until(pilot, lambda: "◇ stale" in text_of(app))
-            assert "its worker is gone" in text_of(app)
+            await until(pilot, lambda: "its worker is gone" in text_of(app))
             assert "failed" not in text_of(app)
             assert read_history(recording.run).state == "training"
     finally:
