@@ -66,7 +66,7 @@ async def test_what_is_folded_away_stands_below_for_the_run_under_the_cursor() -
     recorded.record(60, state="failed")
     app = cockpit(None)
     async with opened(app, (80, 24)):
-        below = "\n".join(rows_of(app)[-3:-1])
+        below = "\n".join(rows_of(app)[-4:-1])
         for part in ("smollm2-135m", "age 1 h 06 m", "20251120-005320-demo", "CUDA out of memory"):
             assert part in below
 

@@ -16,7 +16,7 @@ from engine.policy import policy as policy_module
 from engine.policy.adapters import POLICY, adapter_weights, trainable_parameters
 from engine.runs import directory
 from engine.runs.reader import StoreReader
-from engine.training import dry_run, loop
+from engine.training import dry_run
 from engine.training.dry_run import choose_token_budget
 from engine.training.guard import is_out_of_memory
 from tests.engine.test_training import Session
@@ -191,7 +191,9 @@ def test_running_out_of_memory_once_leaves_the_run_as_it_would_have_been(
 def test_a_loss_scale_is_undone_with_the_update_that_it_failed_in(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "make_scaler", lambda policy: GradScaler("cpu", init_scale=2.0**10))
+    monkeypatch.setattr(
+        "engine.training.training.make_scaler", lambda policy: GradScaler("cpu", init_scale=2.0**10)
+    )
     undisturbed = _session(config)
     undisturbed.train()
     session = _session(config)

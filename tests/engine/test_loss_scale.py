@@ -172,7 +172,9 @@ def _with_steps(config: RunConfig, max_steps: int) -> RunConfig:
 def test_a_run_that_overflows_more_often_than_it_may_diverge_goes_on_and_is_resumed(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "make_scaler", lambda policy: GradScaler("cpu", init_scale=2.0**26))
+    monkeypatch.setattr(
+        "engine.training.training.make_scaler", lambda policy: GradScaler("cpu", init_scale=2.0**26)
+    )
     whole = Session(directory.create(config), _with_steps(config, 8))
     expected = whole.train()
     overflowed = read_history(whole.run).series["overflowed"].values
