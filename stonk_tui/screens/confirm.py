@@ -1,6 +1,5 @@
 """A question before something that is hard to undo."""
 
-import time
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -36,7 +35,8 @@ class ConfirmScreen(ModalScreen[bool]):
         self._question = question
         self._explanation = explanation
         self._yes, self._no = yes, no
-        self._opened = time.monotonic()
+        self.listens = False
+        """Whether a yes is taken already."""
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -46,9 +46,12 @@ class ConfirmScreen(ModalScreen[bool]):
             yield Static(id="choices", markup=False)
 
     def on_mount(self) -> None:
-        self._opened = time.monotonic()
         self._draw_choices()
-        self.set_timer(DEAF_SECONDS, self._draw_choices)
+        self.set_timer(DEAF_SECONDS, self._listen)
+
+    def _listen(self) -> None:
+        self.listens = True
+        self._draw_choices()
 
     def _draw_choices(self) -> None:
         # Dimmed for as long as it does nothing: a yes that comes too early is not lost unseen.
@@ -59,11 +62,6 @@ class ConfirmScreen(ModalScreen[bool]):
                 ("n", "bold $gold"), f" {self._no}",
             )
         )  # fmt: skip
-
-    @property
-    def listens(self) -> bool:
-        """Whether a yes is taken already."""
-        return time.monotonic() - self._opened >= DEAF_SECONDS
 
     def action_answer(self, answer: bool) -> None:
         if self.listens or not answer:

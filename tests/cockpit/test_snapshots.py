@@ -168,6 +168,7 @@ def _compare(
         for key in keys:
             await pilot.press(key)
             await settle(pilot)
+        await until(pilot, lambda: getattr(app.screen, "listens", True))
         for field in app.screen.query(Input):
             # A cursor that blinks is in some pictures and not in others.
             field.cursor_blink = False
