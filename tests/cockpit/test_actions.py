@@ -235,11 +235,13 @@ async def test_stop_asks_first_and_ignores_keys_that_were_typed_ahead(
         text = re.sub(r"\W+", " ", text_of(app))
         assert "a checkpoint is kept" in text
         assert "train resume" in text
-        monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.0)
+        monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.01)
         await pilot.press("n")
         await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
         assert worker.verbs == []
-        await pilot.press("S", "y")
+        await pilot.press("S")
+        await until(pilot, lambda: getattr(app.screen, "listens", False))
+        await pilot.press("y")
         await until(pilot, lambda: worker.verbs == ["stop"])
     worker.ends()
 

@@ -402,6 +402,7 @@ async def test_days_that_training_may_have_seen_take_a_second_yes(fake: Client) 
         fake.problems = [UserError(refusal)]
         await pilot.press("f5")
         await until(pilot, lambda: "seen?" in text_of(app))
+        await until(pilot, lambda: getattr(app.screen, "listens", False))
         await pilot.press("y")
         await until(pilot, lambda: len(fake.asked) == 3)
     assert [asked.force for asked in fake.asked] == [False, False, True]
@@ -478,6 +479,7 @@ async def test_breaking_off_asks_first_and_leaves_training_as_it_was(
         await pilot.press("n", "f6")
         await until(pilot, lambda: "Stop the evaluation?" in text_of(app))
         assert worker.verbs == []
+        await until(pilot, lambda: getattr(app.screen, "listens", False))
         await pilot.press("y")
         await until(pilot, lambda: worker.verbs == ["interrupt"])
     worker.ends()

@@ -150,7 +150,7 @@ async def test_keys_of_the_cockpit_do_nothing_in_the_form() -> None:
 
 
 async def test_changed_settings_are_not_lost_by_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.0)
+    monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.01)
     recorded.record(3, state="finished")
     app = cockpit(None)
     async with opened(app) as pilot:
@@ -162,7 +162,7 @@ async def test_changed_settings_are_not_lost_by_one_key(monkeypatch: pytest.Monk
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
         assert "seed: 3\n" in yaml_of(app).text
         await pilot.press("escape")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await until(pilot, lambda: getattr(app.screen, "listens", False))
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
         await open_form(app, pilot)

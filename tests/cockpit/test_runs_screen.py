@@ -274,7 +274,7 @@ async def test_reading_in_a_thread_never_overlaps_itself(monkeypatch: pytest.Mon
 
 
 async def test_delete_asks_says_what_is_lost_and_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.0)
+    monkeypatch.setattr(confirm, "DEAF_SECONDS", 0.01)
     parent = recorded.record(60, name="parent", state="finished")
     child = recorded.promote(parent)
     app = cockpit(parent.run)
@@ -291,7 +291,7 @@ async def test_delete_asks_says_what_is_lost_and_deletes(monkeypatch: pytest.Mon
         await settle(pilot)
         assert parent.run.path.exists()
         await pilot.press("D")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await until(pilot, lambda: getattr(app.screen, "listens", False))
         await pilot.press("y")
         await until(pilot, lambda: names_of(app) == ["demo"])
         assert not parent.run.path.exists()
