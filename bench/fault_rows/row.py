@@ -44,4 +44,4 @@ def bound(failures: int, trials: int) -> str:
     """
     if failures:
         return f"{failures} of {trials} failed"
-    return f"at most {min(1, 3 / trials):.2%} fail, at 95 %"
+    return f"at most {100 * min(1, 3 / trials):.3g} % fail, at 95 %"

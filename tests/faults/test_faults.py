@@ -18,7 +18,12 @@ def _row(trial: Any, **changes: Any) -> Row:
 
 @pytest.mark.parametrize(
     ("failures", "trials", "words"),
-    [(0, 200, "at most 1.50% fail, at 95 %"), (1, 200, "1 of 200 failed")],
+    [
+        (0, 200, "at most 1.5 % fail, at 95 %"),
+        (0, 100_000, "at most 0.003 % fail, at 95 %"),
+        (0, 1, "at most 100 % fail, at 95 %"),
+        (1, 200, "1 of 200 failed"),
+    ],
 )
 def test_trials_give_a_bound_and_no_more(failures: int, trials: int, words: str) -> None:
     assert bound(failures, trials) == words
@@ -57,7 +62,7 @@ def test_table_says_what_is_known_of_each_row(tmp_path: Path) -> None:
     assert faults.table(rows, tmp_path).splitlines()[2:] == [
         "| `new` | b | not run yet |",
         "| `half` | b | 1 of 2 passed (of 3): 1 of 2 failed |",
-        "| `whole` | b | 3 of 3 passed: at most 100.00% fail, at 95 % |",
+        "| `whole` | b | 3 of 3 passed: at most 100 % fail, at 95 % |",
     ]
 
 
