@@ -3,8 +3,8 @@
 The worker is that of a tiny run, training ten steps a second at most, with checkpoints,
 validations and rollouts; events of progress fill its store up to the pace. Memory of both processes
 and the size of the write-ahead log are taken down every second. The growth of memory is the slope
-of a line through what is measured after the first third: until then caches of bounded size fill
-(prompts, styles, widths of texts). The median of each sixth is among the figures.
+of a line through what is measured after the first sixth. The median of each sixth is among the
+figures.
 """
 
 import os
@@ -25,7 +25,7 @@ from engine.runs.reader import StoreReader
 PACE = 200.0
 SECONDS = 3600.0
 _STEPS_A_SECOND = 10.0
-_WARM_UP_SHARE = 1 / 3
+_WARM_UP_SHARE = 1 / 6
 _PARTS = 6
 _MOST_WAL_MIB = 64
 _MOST_GROWTH_MIB = 2.0
